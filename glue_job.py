@@ -1,0 +1,2350 @@
+"""Overlay a JSON file in S3 on a table in RDS by key and publish one CSV: one AWS Glue 5.0 job.
+
+The file reads from top to bottom in the order of a run:
+
+    settings -> secret -> slack -> source -> table -> overlay -> csv -> run() -> main()
+
+Each section knows the constants, the errors and the sections above it; `run()` alone knows all of them and
+`main()` alone knows `awsglue`. Importing the module does nothing. Functions that executors call are shipped to them
+by value, so they build their own boto3 clients.
+"""
+
+from __future__ import annotations
+
+import bisect
+import codecs
+import csv
+import difflib
+import fnmatch
+import gzip
+import io
+import itertools
+import json
+import logging
+import operator
+import re
+import secrets
+import sys
+import threading
+import time
+import traceback
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import boto3
+import pyarrow as pa
+import pyarrow.compute as pc
+import requests
+from awsglue.utils import getResolvedOptions
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from pyspark import StorageLevel, TaskContext
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+LOG = logging.getLogger("glue_job")
+
+MIB = 1024 * 1024
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# errors: what, where, what to do
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+class Message(NamedTuple):
+    """The cause of a failure and the next thing to check, as `str.format` templates."""
+
+    cause: str
+    hint: str
+
+
+# One row per way to fail. `tests/test_errors.py` proves that both languages exist and take the same details.
+MESSAGES: dict[str, dict[str, Message]] = {
+    "argument_invalid": {
+        "en": Message("Job argument --{name} is {value!r}, expected {expected}.", "Correct the job argument."),
+        "ja": Message("ジョブ引数 --{name} の値 {value!r} は使えません。", "{expected} を指定してください。"),
+    },
+    "argument_missing": {
+        "en": Message("Job argument --{name} is missing.", "Add it to the default arguments of the Glue job."),
+        "ja": Message("ジョブ引数 --{name} がありません。", "Glue ジョブのデフォルト引数に追加してください。"),
+    },
+    "argument_unknown": {
+        "en": Message("Job argument --{name} is unknown{near}.", "Known arguments: {known}."),
+        "ja": Message("ジョブ引数 --{name} は未知です{near}。", "使える引数: {known}"),
+    },
+    "arguments_conflict": {
+        "en": Message("Job arguments contradict each other: {conflict}.", "Change one of them."),
+        "ja": Message("ジョブ引数が互いに矛盾しています: {conflict}", "どちらかを変更してください。"),
+    },
+    "secret_missing": {
+        "en": Message(
+            "Secret {secret!r} does not exist in Secrets Manager.",
+            "Check --secret_name, or run terraform apply to make the secret.",
+        ),
+        "ja": Message(
+            "Secrets Manager にシークレット {secret!r} がありません。",
+            "--secret_name を確認するか、terraform apply でシークレットを作成してください。",
+        ),
+    },
+    "secret_invalid": {
+        "en": Message("Secret {secret!r} {problem}.", "Store a JSON object with {fields} (strings)."),
+        "ja": Message(
+            "シークレット {secret!r} の内容が不正です ({problem})。",
+            "{fields} を文字列で持つ JSON オブジェクトを保存してください。",
+        ),
+    },
+    "connection_missing": {
+        "en": Message(
+            "Glue connection {connection!r} does not exist.",
+            "Check --connection_name, or run terraform apply to make the connection.",
+        ),
+        "ja": Message(
+            "Glue 接続 {connection!r} がありません。",
+            "--connection_name を確認するか、terraform apply で接続を作成してください。",
+        ),
+    },
+    "connection_invalid": {
+        "en": Message(
+            "Glue connection {connection!r}: {problem}.", "Correct the properties of the connection (configs.json)."
+        ),
+        "ja": Message(
+            "Glue 接続 {connection!r} の設定が不正です ({problem})。", "接続のプロパティ (configs.json) を直してください。"
+        ),
+    },
+    "access_denied": {
+        "en": Message(
+            "AWS denied {operation} on {place}.",
+            "Allow it in the role of the Glue job (and in the bucket or key policy).",
+        ),
+        "ja": Message(
+            "AWS が {place} への {operation} を拒否しました。",
+            "Glue ジョブのロール (とバケットや KMS キーのポリシー) で許可してください。",
+        ),
+    },
+    "aws_failed": {
+        "en": Message("AWS {operation} on {place} failed: {problem}.", "Look at the log, then run the job again."),
+        "ja": Message(
+            "AWS の {operation} ({place}) が失敗しました: {problem}", "ログを確認して、ジョブを再実行してください。"
+        ),
+    },
+    "source_missing": {
+        "en": Message("No source object at {place}.", "Check --source_bucket and --source_key, and that the file arrived."),
+        "ja": Message(
+            "入力ファイル {place} がありません。", "--source_bucket と --source_key、ファイルの到着を確認してください。"
+        ),
+    },
+    "source_changed": {
+        "en": Message("{place} was replaced while the job read it.", "Run the job again once the upload is complete."),
+        "ja": Message("{place} が読み取り中に置き換えられました。", "アップロード完了後にジョブを再実行してください。"),
+    },
+    "source_empty": {
+        "en": Message(
+            "The source {place} has {problem}; publishing it would erase the output.",
+            "Check the process that writes the file.",
+        ),
+        "ja": Message(
+            "入力ファイル {place} が空です ({problem})。このまま公開すると出力が消えます。",
+            "ファイルを作る側の処理を確認してください。",
+        ),
+    },
+    "source_malformed": {
+        "en": Message(
+            "Malformed JSON in {place}, record {record}, byte offset {offset}: {problem}.",
+            "Correct the file (an array of objects, or one object per line) and run the job again.",
+        ),
+        "ja": Message(
+            "{place} の JSON が不正です (レコード {record}、バイト位置 {offset}): {problem}",
+            "ファイル (オブジェクトの配列、または 1 行 1 オブジェクト) を直して再実行してください。",
+        ),
+    },
+    "source_not_object": {
+        "en": Message(
+            "Record {record} of {place} (byte offset {offset}) is {found}, not an object.",
+            "Every record must be a JSON object.",
+        ),
+        "ja": Message(
+            "{place} のレコード {record} (バイト位置 {offset}) はオブジェクトではなく {found} です。",
+            "すべてのレコードを JSON オブジェクトにしてください。",
+        ),
+    },
+    "key_missing_in_source": {
+        "en": Message(
+            "No record of {place} has the key column {key!r}{near}.", "Columns found: {columns}. Correct them or set --key."
+        ),
+        "ja": Message(
+            "{place} のどのレコードにもキー列 {key!r} がありません{near}。",
+            "見つかった列: {columns}。列名を直すか --key を設定してください。",
+        ),
+    },
+    "key_missing_in_table": {
+        "en": Message("Table {table} has no key column {key!r}{near}.", "Columns found: {columns}. Set --key."),
+        "ja": Message(
+            "テーブル {table} にキー列 {key!r} がありません{near}。", "見つかった列: {columns}。--key を設定してください。"
+        ),
+    },
+    "table_missing": {
+        "en": Message(
+            "Table {table} does not exist, or {user!r} may not read it{near}.",
+            "Check db_name and table_name in the secret, and the grants of the user.",
+        ),
+        "ja": Message(
+            "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
+            "シークレットの db_name と table_name、ユーザーの権限を確認してください。",
+        ),
+    },
+    "login_refused": {
+        "en": Message(
+            "The database at {host} refused the login of {user!r}.",
+            "Check username and password in the secret {secret!r}.",
+        ),
+        "ja": Message(
+            "データベース {host} がユーザー {user!r} のログインを拒否しました。",
+            "シークレット {secret!r} の username と password を確認してください。",
+        ),
+    },
+    "database_unreachable": {
+        "en": Message(
+            "The database at {host} cannot be reached.",
+            "Check endpoint and port of the connection, its subnet, and the security group of the database.",
+        ),
+        "ja": Message(
+            "データベース {host} に接続できません。",
+            "接続のエンドポイントとポート、サブネット、データベースのセキュリティグループを確認してください。",
+        ),
+    },
+    "driver_missing": {
+        "en": Message(
+            "JDBC driver class {driver!r} is not on the class path.",
+            "Let JDBC_DRIVER_CLASS_NAME of the connection and the jar in --extra-jars fit each other.",
+        ),
+        "ja": Message(
+            "JDBC ドライバークラス {driver!r} が見つかりません。",
+            "接続の JDBC_DRIVER_CLASS_NAME と --extra-jars の jar を合わせてください。",
+        ),
+    },
+    "driver_refuses_url": {
+        "en": Message(
+            "JDBC driver {driver!r} does not take the URL {url}.",
+            "For MariaDB Connector/J 3 add permitMysqlScheme to the URL, or use Connector/J 2.7.",
+        ),
+        "ja": Message(
+            "JDBC ドライバー {driver!r} は URL {url} を受け付けません。",
+            "MariaDB Connector/J 3 では URL に permitMysqlScheme を付けるか、2.7 を使ってください。",
+        ),
+    },
+    "database_failed": {
+        "en": Message("The database at {host} failed: {problem}.", "Look at the log of the database, then run again."),
+        "ja": Message(
+            "データベース {host} でエラーが起きました: {problem}", "データベースのログを確認して再実行してください。"
+        ),
+    },
+    "destination_missing": {
+        "en": Message("Destination bucket {bucket!r} does not exist.", "Check --destination_bucket."),
+        "ja": Message("出力先バケット {bucket!r} がありません。", "--destination_bucket を確認してください。"),
+    },
+    "not_encodable": {
+        "en": Message(
+            "{place}, column {column!r}: {encoding} has no character {character!r} (U+{code}).",
+            "Replace the character at its origin, or set --csv_encoding to utf-8 or utf-8-sig.",
+        ),
+        "ja": Message(
+            "{place}、列 {column!r}: 文字 {character!r} (U+{code}) は {encoding} にありません。",
+            "元データの文字を置き換えるか、--csv_encoding を utf-8 か utf-8-sig にしてください。",
+        ),
+    },
+    "rows_lost": {
+        "en": Message(
+            "The output has {found} rows for {expected} source records; it was not published.",
+            "The source or the table changed during the run: run the job again.",
+        ),
+        "ja": Message(
+            "入力 {expected} 件に対し出力が {found} 行になったため、公開しませんでした。",
+            "実行中にデータが変わった可能性があります。再実行してください。",
+        ),
+    },
+    "unexpected": {
+        "en": Message("{problem}", "Look at the log of the run; the stack trace is there."),
+        "ja": Message("{problem}", "実行ログのスタックトレースを確認してください。"),
+    },
+}
+
+
+class JobError(Exception):
+    """A run that cannot go on.
+
+    Attributes:
+        code: The entry of `MESSAGES`.
+        details: What fills its templates (never a secret).
+    """
+
+    def __init__(self, code: str, **details: object) -> None:
+        super().__init__(code)
+        self.code = code
+        self.details = details
+
+    def message(self, language: str) -> Message:
+        """The cause and the hint in `language` (`ja` or `en`)."""
+        cause, hint = MESSAGES[self.code][language]
+        return Message(cause.format(**self.details), hint.format(**self.details))
+
+    def __str__(self) -> str:
+        return " ".join(self.message("en"))
+
+
+class SettingsError(JobError):
+    """The job arguments, the secret or the connection are wrong."""
+
+
+class AwsError(JobError):
+    """An AWS call failed for good."""
+
+
+class SourceError(JobError):
+    """The source objects are missing or wrong."""
+
+
+class TableError(JobError):
+    """The database or the table is missing, refuses or is wrong."""
+
+
+class OutputError(JobError):
+    """The CSV cannot be made or published."""
+
+
+ERROR_CLASSES = {cls.__name__: cls for cls in (JobError, SettingsError, AwsError, SourceError, TableError, OutputError)}
+
+# Spark hands the driver only the text of a Python worker's exception, so ours travels inside it as JSON.
+_WIRE = re.compile(r"<<glue_job_error ([^>]*)>>")
+
+
+@contextmanager
+def sent_to_driver() -> Iterator[None]:
+    """On an executor: lets a JobError survive Spark's wrapping, for `received_from_executor`."""
+    try:
+        yield
+    except JobError as error:
+        wire = json.dumps({"error": type(error).__name__, "code": error.code, "details": error.details}, default=str)
+        escaped = wire.replace(">", "\\u003e")
+        raise RuntimeError(f"<<glue_job_error {escaped}>>") from None
+
+
+def received_from_executor(error: BaseException) -> JobError | None:
+    """On the driver: the JobError an executor raised, or None when the exception holds none."""
+    found = _WIRE.search(str(error))
+    if not found:
+        return None
+    wire = json.loads(found.group(1))
+    return ERROR_CLASSES[wire["error"]](wire["code"], **wire["details"])
+
+
+def near_miss(name: str, present: Iterable[str]) -> str:
+    """` (did you mean 'ID'?)` for the present name closest to a missing one, else an empty string."""
+    by_fold = {other.strip().casefold(): other for other in present}
+    close = difflib.get_close_matches(name.strip().casefold(), by_fold, n=1, cutoff=0.75)
+    return f" (did you mean {by_fold[close[0]]!r}?)" if close else ""
+
+
+def aws_error(error: Exception, operation: str, place: str) -> AwsError:
+    """The JobError for a boto3 exception that no caller expects."""
+    if isinstance(error, ClientError):
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in {"AccessDenied", "AccessDeniedException", "403", "Forbidden", "InvalidAccessKeyId"}:
+            return AwsError("access_denied", operation=operation, place=place)
+        return AwsError("aws_failed", operation=operation, place=place, problem=code)
+    return AwsError("aws_failed", operation=operation, place=place, problem=type(error).__name__)
+
+
+def error_code(error: ClientError) -> str:
+    """The code of the service, or the HTTP status of an answer without a body (HEAD)."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# settings: the job arguments
+# ---------------------------------------------------------------------------------------------------------------------
+
+ENCODINGS = ("utf-8", "utf-8-sig", "cp932")
+LANGUAGES = ("ja", "en")
+LINE_ENDINGS = {"lf": "\n", "crlf": "\r\n"}
+QUOTES = ("minimal", "all")
+SWITCH = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How a cell and a row are written.
+
+    Attributes:
+        encoding: One of `ENCODINGS`.
+        delimiter: One character.
+        line_ending: `lf` or `crlf`.
+        quote: `minimal` (RFC 4180: only where needed) or `all` (every value that is present).
+        null: The text of a missing value; a present value with the same text is quoted.
+        escape_formulas: Cells that a spreadsheet would take as a formula get a leading `'`.
+    """
+
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    line_ending: str = "lf"
+    quote: str = "minimal"
+    null: str = ""
+    escape_formulas: bool = False
+
+    @property
+    def codec(self) -> str:
+        """The codec of the rows; the byte order mark of `utf-8-sig` belongs to the header alone."""
+        return "utf-8" if self.encoding == "utf-8-sig" else self.encoding
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run, as its job arguments describe it."""
+
+    job_name: str
+    secret_name: str
+    connection_name: str
+    source_bucket: str
+    source_key: str
+    destination_bucket: str
+    destination_file: str
+    run_id: str = ""
+    key: str = "id"
+    language: str = "ja"
+    csv: CsvFormat = field(default_factory=CsvFormat)
+
+    @property
+    def source(self) -> str:
+        """The source as a URL for people."""
+        return f"s3://{self.source_bucket}/{self.source_key}"
+
+    @property
+    def destination(self) -> str:
+        """The output as a URL for people."""
+        return f"s3://{self.destination_bucket}/{self.destination_file}"
+
+
+REQUIRED_ARGUMENTS = (
+    "JOB_NAME",
+    "secret_name",
+    "connection_name",
+    "source_bucket",
+    "source_key",
+    "destination_bucket",
+    "destination_file",
+)
+CSV_ARGUMENTS = tuple(f"csv_{option.name}" for option in fields(CsvFormat))
+OPTIONAL_ARGUMENTS = ("key", "language", *CSV_ARGUMENTS)
+_OURS = re.compile(r"[a-z]+(_[a-z]+)*")
+_GLUES_OWN = {"conf", "class", "continuous_log"}
+
+
+def read_arguments(argv: Sequence[str]) -> dict[str, str]:
+    """The job's own arguments out of `sys.argv`, by name.
+
+    AWS's getResolvedOptions takes every declared option as required and accepts abbreviations, so the optional ones
+    are declared only when they are there, and names are compared whole beforehand.
+
+    Raises:
+        SettingsError: an argument is missing, unknown or has no value.
+    """
+    names = [token[2:].split("=", 1)[0] for token in argv[1:] if token.startswith("--")]
+    known = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
+    for name in names:
+        # Glue adds arguments of its own; they are hyphenated or capitalised, ours are snake_case.
+        foreign = not _OURS.fullmatch(name) or name in _GLUES_OWN
+        if name not in known and (not foreign or name.replace("-", "_") in known):
+            near = near_miss(name, known)
+            raise SettingsError("argument_unknown", name=name, near=near, known=", ".join(known[1:]))
+    for name in REQUIRED_ARGUMENTS:
+        if name not in names:
+            raise SettingsError("argument_missing", name=name)
+    wanted = [name for name in known if name in names]
+    try:
+        options = getResolvedOptions(list(argv), wanted)
+    except Exception as error:
+        raise SettingsError("arguments_conflict", conflict=str(error)) from None
+    return {name: options[name] for name in wanted} | {"run_id": options.get("JOB_RUN_ID") or ""}
+
+
+def _choice(arguments: Mapping[str, str], name: str, choices: Iterable[str], default: str) -> str:
+    value = arguments.get(name, default)
+    if value not in choices:
+        raise SettingsError("argument_invalid", name=name, value=value, expected=" / ".join(choices))
+    return value
+
+
+def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
+    """The CSV options among the job arguments, checked.
+
+    Raises:
+        SettingsError: a value is not allowed, or two contradict each other.
+    """
+    delimiter = arguments.get("csv_delimiter", ",")
+    delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
+    if len(delimiter) != 1 or delimiter in '"\r\n\x00':
+        expected = "one character, not a quote or a line break (tab: \\t)"
+        raise SettingsError("argument_invalid", name="csv_delimiter", value=delimiter, expected=expected)
+    null = arguments.get("csv_null", "")
+    if set(null) & {delimiter, '"', "\r", "\n"}:
+        conflict = f"--csv_null {null!r} holds the delimiter, a quote or a line break"
+        raise SettingsError("arguments_conflict", conflict=conflict)
+    encoding = _choice(arguments, "csv_encoding", ENCODINGS, "utf-8")
+    for name, value in (("csv_delimiter", delimiter), ("csv_null", null)):
+        try:
+            value.encode(encoding)
+        except UnicodeEncodeError:
+            conflict = f"--{name} {value!r} does not exist in --csv_encoding {encoding}"
+            raise SettingsError("arguments_conflict", conflict=conflict) from None
+    return CsvFormat(
+        encoding=encoding,
+        delimiter=delimiter,
+        line_ending=_choice(arguments, "csv_line_ending", LINE_ENDINGS, "lf"),
+        quote=_choice(arguments, "csv_quote", QUOTES, "minimal"),
+        null=null,
+        escape_formulas=SWITCH[_choice(arguments, "csv_escape_formulas", SWITCH, "false")],
+    )
+
+
+def make_settings(arguments: Mapping[str, str]) -> Settings:
+    """The checked settings of a run from its job arguments.
+
+    Raises:
+        SettingsError: a value is empty or not allowed, or two contradict each other.
+    """
+    for name in (*REQUIRED_ARGUMENTS, "key"):
+        if not arguments.get(name, "id" if name == "key" else ""):
+            raise SettingsError("argument_invalid", name=name, value="", expected="a value")
+    if arguments["destination_file"].endswith("/"):
+        value = arguments["destination_file"]
+        raise SettingsError("argument_invalid", name="destination_file", value=value, expected="the key of one object")
+    settings = Settings(
+        job_name=arguments["JOB_NAME"],
+        run_id=arguments.get("run_id", ""),
+        language=_choice(arguments, "language", LANGUAGES, "ja"),
+        csv=csv_format(arguments),
+        key=arguments.get("key", "id"),
+        **{name: arguments[name] for name in REQUIRED_ARGUMENTS[1:]},
+    )
+    same_bucket = settings.source_bucket == settings.destination_bucket
+    if same_bucket and is_source_key(settings.destination_file, settings.source_key):
+        conflict = f"--destination_file {settings.destination} would overwrite or join the source {settings.source}"
+        raise SettingsError("arguments_conflict", conflict=conflict)
+    return settings
+
+
+def is_source_key(key: str, pattern: str) -> bool:
+    """Whether an S3 key is meant by `source_key`: itself, below a folder `.../`, or matching `*` (within a folder)."""
+    if pattern.endswith("/") and "*" not in pattern:
+        return key.startswith(pattern)
+    return key.count("/") == pattern.count("/") and fnmatch.fnmatchcase(key, glob_pattern(pattern))
+
+
+def glob_pattern(pattern: str) -> str:
+    """`source_key` as an fnmatch pattern in which `*` is the only special character."""
+    return pattern.replace("[", "[[]").replace("?", "[?]")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# secret: who logs in where
+# ---------------------------------------------------------------------------------------------------------------------
+
+SECRET_FIELDS = ("username", "password", "db_name", "table_name")
+DEFAULT_DRIVER = "com.mysql.cj.jdbc.Driver"  # the one Glue brings for MySQL
+CONNECT_TIMEOUT_MS = 10_000
+SOCKET_TIMEOUT_MS = 900_000
+
+
+@dataclass(frozen=True)
+class Secret:
+    """The secret of a pipeline; password and webhook never appear in its repr."""
+
+    name: str
+    username: str
+    db_name: str
+    table_name: str
+    password: str = field(repr=False)
+    slack_webhook: str = field(repr=False, default="")
+
+    def redact(self, text: str) -> str:
+        """`text` without the password and the webhook (nor the webhook's path, which alone is the token)."""
+        hidden = (self.slack_webhook, urlsplit(self.slack_webhook).path.strip("/"), self.password)
+        for value in filter(None, hidden):
+            text = text.replace(value, "***")
+        return text
+
+
+def load_secret(client: Any, name: str) -> Secret:
+    """Reads the secret `name` with a Secrets Manager client.
+
+    Raises:
+        SettingsError: the secret is missing, not a JSON object, or lacks a field.
+        AwsError: the call was denied or failed.
+    """
+    try:
+        text = client.get_secret_value(SecretId=name).get("SecretString")
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error_code(error) == "ResourceNotFoundException":
+            raise SettingsError("secret_missing", secret=name) from error
+        raise aws_error(error, "secretsmanager:GetSecretValue", name) from error
+    return parse_secret(name, text)
+
+
+def parse_secret(name: str, text: str | None) -> Secret:
+    """The checked secret from its JSON text; no error quotes the text."""
+    try:
+        values = json.loads(text or "")
+    except ValueError:
+        values = None
+    expected = ", ".join((*SECRET_FIELDS, "slack_webhook"))
+    if not isinstance(values, dict):
+        raise SettingsError("secret_invalid", secret=name, problem="is not a JSON object", fields=expected)
+    missing = [key for key in SECRET_FIELDS if not isinstance(values.get(key), str) or not values[key]]
+    if missing:
+        problem = f"lacks {', '.join(missing)}"
+        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=expected)
+    webhook = values.get("slack_webhook") or ""
+    if not isinstance(webhook, str) or (webhook and urlsplit(webhook).scheme not in {"https", "http"}):
+        problem = "has a slack_webhook that is not a URL"
+        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=expected)
+    return Secret(name=name, slack_webhook=webhook, **{key: values[key] for key in SECRET_FIELDS})
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the table is and how Spark's JDBC reader logs in."""
+
+    host: str
+    url: str
+    driver: str
+    secret: Secret = field(repr=False)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Options of Spark's JDBC source. `password` is one of those Spark itself redacts (spark.redaction.regex)."""
+        return {
+            "driver": self.driver,
+            "user": self.secret.username,
+            "password": self.secret.password,
+            "fetchsize": "10000",
+            "sessionInitStatement": "SET SESSION TRANSACTION READ ONLY",
+        }
+
+
+def load_database(client: Any, connection: str, secret: Secret) -> Database:
+    """Reads host and driver from the Glue connection with a Glue client.
+
+    Raises:
+        SettingsError: the connection is missing, or is not a MySQL/MariaDB JDBC connection.
+        AwsError: the call was denied or failed.
+    """
+    try:
+        answer = client.get_connection(Name=connection, HidePassword=True)
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error_code(error) == "EntityNotFoundException":
+            raise SettingsError("connection_missing", connection=connection) from error
+        raise aws_error(error, "glue:GetConnection", connection) from error
+    return make_database(connection, answer["Connection"].get("ConnectionProperties", {}), secret)
+
+
+def make_database(connection: str, properties: Mapping[str, str], secret: Secret) -> Database:
+    """The checked JDBC target from the properties of a Glue connection.
+
+    Only `jdbc:mysql:` is taken, for MariaDB too: Spark's MySQL dialect answers to nothing else, and its generic one
+    quotes columns with `"`, which MySQL reads as string literals.
+    """
+    url = properties.get("JDBC_CONNECTION_URL", "")
+    host = urlsplit(url.removeprefix("jdbc:")).netloc
+    if not url.startswith("jdbc:mysql://") or not host:
+        problem = f"JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected jdbc:mysql://host:port/database"
+        raise SettingsError("connection_invalid", connection=connection, problem=problem)
+    driver = properties.get("JDBC_DRIVER_CLASS_NAME") or DEFAULT_DRIVER
+    mysql = driver.startswith("com.mysql.")
+    parameters = {
+        "connectTimeout": str(CONNECT_TIMEOUT_MS),
+        "socketTimeout": str(SOCKET_TIMEOUT_MS),
+        # The server hangs up on a client that reads slower than this, as a busy executor does.
+        "sessionVariables": "net_write_timeout=3600",
+    }
+    if mysql:
+        parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
+    if properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true":
+        parameters |= {"sslMode": "REQUIRED"} if mysql else {"useSSL": "true", "trustServerCertificate": "true"}
+    base, _, query = url.partition("?")
+    present = {item.partition("=")[0] for item in query.split("&")}
+    added = [f"{name}={value}" for name, value in parameters.items() if name not in present]
+    return Database(host, f"{base}?{'&'.join([query, *added] if query else added)}", driver, secret)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# slack: one message a run, never in the way
+# ---------------------------------------------------------------------------------------------------------------------
+
+SLACK_ATTEMPTS = 4
+SLACK_SECONDS = 45.0  # all attempts and waits together
+SLACK_TIMEOUT = (5.0, 10.0)  # connect, read
+SLACK_TEXT_LIMIT = 2_900  # a section takes 3,000 characters
+
+TEXTS = {
+    "ja": {
+        "success": "✅ {job}: 出力しました",
+        "failure": "❌ {job}: 失敗しました ({stage})",
+        "unmatched": "⚠️ 入力にない id がテーブルに {count} 件あります: {ids}",
+        "more": " 他 {count} 件",
+        "duplicates": "⚠️ id の重複: 入力 {source} 件 (すべて出力)、テーブル {table} 件 (1 行だけ使用)",
+        "missing_ids": "⚠️ id のないレコード: {count} 件 (補完せずに出力)",
+        "cause": "*原因*",
+        "hint": "*次に確認すること*",
+        "unchanged": "出力ファイル {output} は前回のままです。",
+        "source_records": "入力レコード",
+        "matched": "一致",
+        "source_only": "入力のみ",
+        "filled_cells": "補完したセル",
+        "unmatched_rows": "テーブルのみ",
+        "output": "出力",
+        "seconds": "所要時間",
+        "plan": "読み取り方式",
+        "run": "実行 ID",
+        "settings": "設定",
+        "secret": "シークレット",
+        "connection": "接続",
+        "source": "入力の読み取り",
+        "table": "テーブルの読み取り",
+        "overlay": "突き合わせ",
+        "publish": "出力",
+        "commit": "完了処理",
+    },
+    "en": {
+        "success": "✅ {job}: published",
+        "failure": "❌ {job}: failed ({stage})",
+        "unmatched": "⚠️ {count} table rows have an id that the source lacks: {ids}",
+        "more": " +{count} more",
+        "duplicates": "⚠️ Duplicate ids: {source} in the source (all written), {table} in the table (one row used)",
+        "missing_ids": "⚠️ Records without an id: {count} (written as they are)",
+        "cause": "*Cause*",
+        "hint": "*Check next*",
+        "unchanged": "The output {output} is unchanged.",
+        "source_records": "Source records",
+        "matched": "Matched",
+        "source_only": "Source only",
+        "filled_cells": "Cells filled",
+        "unmatched_rows": "Table only",
+        "output": "Output",
+        "seconds": "Duration",
+        "plan": "Read plan",
+        "run": "Run id",
+        "settings": "settings",
+        "secret": "secret",
+        "connection": "connection",
+        "source": "reading the source",
+        "table": "reading the table",
+        "overlay": "overlay",
+        "publish": "publishing",
+        "commit": "finishing",
+    },
+}
+
+
+def slack_escape(text: object) -> str:
+    """Text with Slack's three control characters escaped (https://api.slack.com/reference/surfaces/formatting)."""
+    return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def slack_message(title: str, facts: Mapping[str, object], paragraphs: Sequence[str]) -> dict[str, Any]:
+    """A Block Kit payload: header, facts in two columns, paragraphs; `text` is the fallback for notifications.
+
+    `facts` are escaped here; `paragraphs` are mrkdwn whose values the caller has escaped.
+    """
+    # Slack counts what it receives: 10 fields of 2,000 characters a section, 150 in a header.
+    lines = [f"*{slack_escape(name)}*\n{slack_escape(value)[:1900]}" for name, value in facts.items()]
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": title[:150]}}]
+    if lines:
+        blocks.append({"type": "section", "fields": [{"type": "mrkdwn", "text": line} for line in lines[:10]]})
+    blocks += [
+        {"type": "section", "text": {"type": "mrkdwn", "text": text[:SLACK_TEXT_LIMIT]}} for text in paragraphs if text
+    ]
+    return {"text": slack_escape(title), "blocks": blocks}
+
+
+def success_message(settings: Settings, result: Result) -> dict[str, Any]:
+    """The message of a run that published its output."""
+    texts = TEXTS[settings.language]
+    facts = {
+        texts["source_records"]: f"{result.source_records:,}",
+        texts["matched"]: f"{result.matched:,}",
+        texts["source_only"]: f"{result.source_only:,}",
+        texts["filled_cells"]: f"{result.filled_cells:,}",
+        texts["unmatched_rows"]: f"{result.unmatched:,}",
+        texts["seconds"]: f"{result.seconds:.1f} s",
+        texts["plan"]: result.plan,
+        texts["run"]: settings.run_id or "-",
+        texts["output"]: f"{result.output} ({result.bytes:,} bytes)",
+    }
+    paragraphs = []
+    if result.unmatched:
+        ids = ", ".join(slack_escape(key[:100]) for key in result.unmatched_ids)
+        rest = result.unmatched - len(result.unmatched_ids)
+        more = texts["more"].format(count=f"{rest:,}") if rest > 0 else ""
+        paragraphs.append(texts["unmatched"].format(count=f"{result.unmatched:,}", ids=ids) + more)
+    if result.source_duplicates or result.table_duplicates:
+        counts = {"source": f"{result.source_duplicates:,}", "table": f"{result.table_duplicates:,}"}
+        paragraphs.append(texts["duplicates"].format(**counts))
+    if result.missing_ids:
+        paragraphs.append(texts["missing_ids"].format(count=f"{result.missing_ids:,}"))
+    return slack_message(texts["success"].format(job=settings.job_name), facts, paragraphs)
+
+
+def failure_message(job: str, run_id: str, language: str, stage: str, message: Message, output: str) -> dict[str, Any]:
+    """The message of a run that failed in `stage` and left the output as it was."""
+    texts = TEXTS[language]
+    paragraphs = [
+        f"{texts['cause']}\n{slack_escape(message.cause)}",
+        f"{texts['hint']}\n{slack_escape(message.hint)}",
+        texts["unchanged"].format(output=slack_escape(output)) if output else "",
+    ]
+    title = texts["failure"].format(job=job, stage=texts[stage])
+    return slack_message(title, {texts["run"]: run_id or "-"}, paragraphs)
+
+
+def post_to_slack(webhook: str, payload: Mapping[str, Any], deadline: float = SLACK_SECONDS) -> bool:
+    """Posts a payload to an incoming webhook; True when Slack took it. Never raises, ends within `deadline` seconds.
+
+    The thread is what bounds the time: a server that sends one byte every few seconds defeats socket timeouts.
+    """
+    if not webhook:
+        return False
+    delivered = threading.Event()
+    thread = threading.Thread(
+        target=_deliver, args=(webhook, payload, time.monotonic() + deadline, delivered), daemon=True
+    )
+    thread.start()
+    thread.join(deadline)
+    if not delivered.is_set():
+        LOG.warning("Slack did not take the message; the run goes on without it")
+    return delivered.is_set()
+
+
+def _deliver(webhook: str, payload: Mapping[str, Any], until: float, delivered: threading.Event) -> None:
+    for attempt in range(SLACK_ATTEMPTS):
+        wait = 2.0**attempt
+        try:
+            answer = requests.post(webhook, json=payload, timeout=SLACK_TIMEOUT, allow_redirects=False)
+        except requests.RequestException as error:
+            # The text of the exception holds the webhook, so only its kind is logged.
+            LOG.warning("Slack attempt %d: %s", attempt + 1, type(error).__name__)
+        else:
+            if answer.status_code == requests.codes.ok:
+                delivered.set()
+                return
+            LOG.warning("Slack attempt %d: HTTP %d", attempt + 1, answer.status_code)
+            if answer.status_code != requests.codes.too_many_requests and answer.status_code < 500:  # noqa: PLR2004
+                return
+            wait = _retry_after(answer.headers.get("Retry-After"), wait)
+        if attempt + 1 == SLACK_ATTEMPTS or time.monotonic() + wait > until:
+            return
+        time.sleep(wait)
+
+
+def _retry_after(header: str | None, default: float) -> float:
+    return float(header) if header and header.strip().isdecimal() else default
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# source: S3 JSON -> one row per record, values as text, order as a position
+# ---------------------------------------------------------------------------------------------------------------------
+
+BLOCK_BYTES = 4 * MIB  # one range read, and the text that is parsed at a time
+MAX_RECORD_BYTES = 64 * MIB
+SNIFF_BYTES = 64 * 1024
+MIN_SPLIT_BYTES, MAX_SPLIT_BYTES = 4 * MIB, 64 * MIB
+READ_ATTEMPTS = 5
+ROW_BITS = 40  # a position is `split << ROW_BITS | row in split`
+GZIP_MAGIC = b"\x1f\x8b"
+BLANKS = " \t\r\n"
+SOURCE_SCHEMA = "pos bigint, match string, cells array<string>, summary string"
+_SPACE = re.compile(f"[{BLANKS}]*")
+_CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+MAX_INTEGER_DIGITS = 20  # BIGINT UNSIGNED
+
+
+def s3_client(region: str | None) -> Any:
+    """An S3 client; executors call this too, as a client does not travel."""
+    return boto3.client("s3", region_name=region, config=AWS_CONFIG)
+
+
+AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, read_timeout=60)
+
+
+class SourceObject(NamedTuple):
+    """One S3 object, pinned to the version that was listed."""
+
+    bucket: str
+    key: str
+    size: int  # bytes
+    etag: str
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class Piece(NamedTuple):
+    """What one task reads of an object: the lines that begin in [start, end), or all of it when `end` is None."""
+
+    source: SourceObject
+    start: int
+    end: int | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The parsed source.
+
+    Attributes:
+        frame: Rows (pos bigint, match string, cells array<string>), one a record. `match` is what the table's key is
+            compared with; `cells` holds the values in the column order of the row's split.
+        columns: Column names in the order they first appear.
+        headers: The columns of each split, in its own order.
+        counts: Records of each split.
+        missing_ids: Records whose key is missing or null.
+        size: Bytes of the objects.
+    """
+
+    frame: DataFrame
+    columns: tuple[str, ...]
+    headers: tuple[tuple[str, ...], ...]
+    counts: tuple[int, ...]
+    missing_ids: int
+    size: int
+
+    @property
+    def records(self) -> int:
+        return sum(self.counts)
+
+    def cell(self, name: str) -> Column:
+        """The value of column `name` in a row of `frame`, null where the record lacks it."""
+        indexes = [header.index(name) if name in header else -1 for header in self.headers]
+        if len(set(indexes)) == 1:
+            return F.get("cells", F.lit(indexes[0]))
+        return F.get("cells", F.get(F.array(*map(F.lit, indexes)), F.shiftright("pos", ROW_BITS).cast("int")))
+
+    def ordinal(self) -> Column:
+        """The zero-based number of a row in source order, without gaps."""
+        starts = [0, *itertools.accumulate(self.counts)][:-1]
+        split = F.shiftright("pos", ROW_BITS).cast("int")
+        row = F.col("pos").bitwiseAND(F.lit((1 << ROW_BITS) - 1))
+        return F.get(F.array(*(F.lit(start).cast("bigint") for start in starts)), split) + row
+
+
+def read_source(
+    spark: SparkSession, client: Any, objects: Sequence[SourceObject], settings: Settings, *, integer_key: bool
+) -> Source:
+    """Parses the source once, in parallel, and keeps the rows where the executors are.
+
+    Raises:
+        SourceError: objects are missing, empty or malformed, or no record has the key column.
+        AwsError: S3 denied a call or failed.
+    """
+    splits = plan_splits(client, objects, spark.sparkContext.defaultParallelism)
+    read = _split_reader(splits, settings.key, integer_key, client.meta.region_name)
+    frame = spark.range(0, len(splits), 1, max(len(splits), 1)).mapInArrow(read, SOURCE_SCHEMA)
+    # Parsing is the dear part, and columns must be known before the rest of the plan can be written down.
+    frame = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    rows = frame.where("summary is not null").select("summary").collect()
+    summaries = sorted((json.loads(row.summary) for row in rows), key=operator.itemgetter("split"))
+    source = Source(
+        frame=frame.where("summary is null").drop("summary"),
+        columns=tuple(dict.fromkeys(itertools.chain.from_iterable(summary["columns"] for summary in summaries))),
+        headers=tuple(tuple(summary["columns"]) for summary in summaries),
+        counts=tuple(summary["records"] for summary in summaries),
+        missing_ids=sum(summary["missing_ids"] for summary in summaries),
+        size=sum(item.size for item in objects),
+    )
+    check_source(source, settings)
+    return source
+
+
+def check_source(source: Source, settings: Settings) -> None:
+    """Refuses a source that would erase the output or that nothing can be matched with.
+
+    Raises:
+        SourceError: no records, no columns, or no key column.
+    """
+    if not source.records or not source.columns:
+        problem = "no columns" if source.records else "no records"
+        raise SourceError("source_empty", place=settings.source, problem=problem)
+    if settings.key not in source.columns:
+        near = near_miss(settings.key, source.columns)
+        columns = ", ".join(source.columns[:50])
+        raise SourceError("key_missing_in_source", place=settings.source, key=settings.key, near=near, columns=columns)
+
+
+def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
+    """The objects that `source_key` means, in key order.
+
+    Raises:
+        SourceError: there is none.
+        AwsError: S3 denied the call or failed.
+    """
+    place = f"s3://{bucket}/{pattern}"
+    try:
+        if "*" not in pattern and not pattern.endswith("/"):
+            head = client.head_object(Bucket=bucket, Key=pattern)
+            return [SourceObject(bucket, pattern, head["ContentLength"], head["ETag"])]
+        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=pattern.split("*")[0])
+        found = [
+            SourceObject(bucket, item["Key"], item["Size"], item["ETag"])
+            for page in pages
+            for item in page.get("Contents", [])
+            if is_source_key(item["Key"], pattern) and not item["Key"].endswith("/")
+        ]
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error_code(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
+            raise SourceError("source_missing", place=place) from error
+        raise aws_error(error, "s3:GetObject / s3:ListBucket", place) from error
+    if not found:
+        raise SourceError("source_missing", place=place)
+    return found
+
+
+def plan_splits(client: Any, objects: Sequence[SourceObject], parallelism: int) -> list[list[Piece]]:
+    """The pieces each task reads: big plain JSON Lines cut by bytes, small objects together, order kept."""
+    total = sum(item.size for item in objects)
+    target = min(max(total // (3 * parallelism), MIN_SPLIT_BYTES), MAX_SPLIT_BYTES)
+    splits: list[list[Piece]] = []
+    room = 0
+    for item in (item for item in objects if item.size):
+        if item.size > target and has_plain_lines(client, item):
+            starts = range(0, item.size, target)
+            splits += [[Piece(item, start, min(start + target, item.size))] for start in starts]
+            room = 0
+        elif item.size <= room:
+            splits[-1].append(Piece(item, 0, None))
+            room -= item.size
+        else:
+            splits.append([Piece(item, 0, None)])
+            room = target - item.size
+    return splits
+
+
+def has_plain_lines(client: Any, item: SourceObject) -> bool:
+    """Whether an object is uncompressed JSON Lines, by its first bytes: only that can be cut by byte ranges."""
+    head = read_range(client, item, 0, min(SNIFF_BYTES, item.size))
+    return head.removeprefix(codecs.BOM_UTF8).lstrip(BLANKS.encode()).startswith(b"{")
+
+
+def read_range(client: Any, item: SourceObject, start: int, end: int) -> bytes:
+    """Bytes [start, end) of the listed version of an object; a torn connection is tried again.
+
+    Raises:
+        SourceError: the object is gone or was replaced.
+        AwsError: S3 denied the call or failed for good.
+    """
+    wanted = {"Bucket": item.bucket, "Key": item.key, "Range": f"bytes={start}-{end - 1}", "IfMatch": item.etag}
+    for attempt in range(1, READ_ATTEMPTS + 1):
+        try:
+            return client.get_object(**wanted)["Body"].read()
+        except ClientError as error:
+            code = error_code(error)
+            if code in {"PreconditionFailed", "412"}:
+                raise SourceError("source_changed", place=item.url) from error
+            if code in {"NoSuchKey", "NoSuchBucket", "404"}:
+                raise SourceError("source_missing", place=item.url) from error
+            raise aws_error(error, "s3:GetObject", item.url) from error
+        except (HTTPClientError, IncompleteReadError, BotoCoreError) as error:
+            if attempt == READ_ATTEMPTS:
+                raise aws_error(error, "s3:GetObject", item.url) from error
+            time.sleep(attempt)
+    raise AssertionError("unreachable")
+
+
+class ObjectStream(io.RawIOBase):
+    """An S3 object from `start` on as a file, read by ranges."""
+
+    def __init__(self, client: Any, item: SourceObject, start: int) -> None:
+        self._client, self._item, self._position = client, item, start
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        end = min(self._position + len(buffer), self._item.size)
+        if end <= self._position:
+            return 0
+        data = read_range(self._client, self._item, self._position, end)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+
+class Literal(str):
+    """A JSON number as it is written; inside a nested value it must not be quoted as strings are."""
+
+    __slots__ = ()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def json_scanner(number: type[str]) -> Callable[[str, int], tuple[Any, int]]:
+    """The C scanner of the standard library: the value that begins at a character, and the character after it.
+
+    Numbers are not converted but kept as they are written. `str` is twice as fast as `Literal`.
+    """
+    decoder = json.JSONDecoder(parse_int=number, parse_float=number, parse_constant=_refuse_constant)
+    return decoder.scan_once  # type: ignore[attr-defined,no-any-return]
+
+
+class Block(NamedTuple):
+    """Records parsed out of one stretch of text, and where each begins in it."""
+
+    records: list[dict[str, Any]]
+    starts: list[int]  # characters
+    text: str
+    offset: int  # bytes of the object before the text
+    before: int  # records of the piece before the block
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Number of the record in the piece (from 0) and its byte offset."""
+        return self.before + index, self.offset + len(self.text[: self.starts[index]].encode())
+
+
+class PieceReader:
+    """Parses one piece of an object into blocks of records, in bounded memory."""
+
+    def __init__(self, client: Any, piece: Piece) -> None:
+        self.client = client
+        self.piece = piece
+        self.scan = json_scanner(str)
+        self.literal_scan = json_scanner(Literal)
+        self.count = 0
+
+    def blocks(self) -> Iterator[Block]:
+        """The blocks in order.
+
+        Raises:
+            SourceError: malformed JSON, a record that is no object, text that is not UTF-8, a broken gzip file.
+        """
+        item, start = self.piece.source, self.piece.start
+        if start:
+            stream = io.BufferedReader(ObjectStream(self.client, item, start - 1), BLOCK_BYTES)
+            yield from self._lines(stream, start - 1 + _skip_line(stream))
+            return
+        raw = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
+        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES) if _peek(raw, 2) == GZIP_MAGIC else raw
+        try:
+            offset = len(stream.read(len(codecs.BOM_UTF8))) if _peek(stream, 3) == codecs.BOM_UTF8 else 0
+            offset += _skip_blanks(stream)
+            first = _peek(stream, 1)
+            if first == b"[":
+                yield from self._array(stream, offset)
+            elif first in {b"{", b""}:
+                yield from self._lines(stream, offset)
+            else:
+                beginning = _peek(stream, 16)
+                self.malformed(offset, f"it begins with {beginning!r}, expected '[' or '{{'", 0)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            self.malformed(item.size, f"broken gzip file ({error})", self.count)
+
+    def _lines(self, stream: io.BufferedIOBase, offset: int) -> Iterator[Block]:
+        end = self.piece.end
+        data = b""
+        while end is None or offset < end:
+            read = stream.read(BLOCK_BYTES)
+            data += read
+            final = not read
+            cut = len(data) if final else data.rfind(b"\n") + 1
+            if end is not None and (stop := data.find(b"\n", max(end - 1 - offset, 0)) + 1):
+                cut, final = stop, True  # the line that begins before `end` is read to its newline
+            if cut:
+                yield self._parse_lines(data[:cut], offset)
+            if final:
+                return
+            offset += cut
+            data = data[cut:]
+            self._check_record_size(len(data), offset)
+
+    def _parse_lines(self, data: bytes, offset: int) -> Block:
+        text = self._decode(data, offset)
+        scan = self.scan
+        records: list[dict[str, Any]] = []
+        starts: list[int] = []
+        block = Block(records, starts, text, offset, self.count)
+        pos, size = 0, len(text)
+        while pos < size:
+            stop = text.find("\n", pos)
+            if stop < 0:
+                stop = size
+            try:
+                record, end = scan(text, pos)
+            except (StopIteration, ValueError, RecursionError) as error:
+                content = _SPACE.match(text, pos, stop).end()  # type: ignore[union-attr]
+                if content == stop or content > pos:  # a blank line, or blanks before the record
+                    pos = stop + 1 if content == stop else content
+                    continue
+                self._malformed_line(block, pos, stop, error)
+            if end != stop and (end > stop or text[end:stop].strip(BLANKS)):
+                self._malformed_line(block, pos, stop, None)
+            starts.append(pos)
+            if type(record) is not dict:
+                self._not_object(block, record)
+            records.append(record)
+            pos = stop + 1
+        self.count += len(records)
+        return block
+
+    def _malformed_line(self, block: Block, pos: int, stop: int, error: Exception | None) -> None:
+        if error is None:
+            problem = "more than one value on the line, or a record that spans lines"
+        elif isinstance(error, json.JSONDecodeError) and error.pos >= stop:
+            problem = "the line ends inside the record"
+        else:
+            problem = _reason(error)
+        at = getattr(error, "pos", pos) if error is not None else pos
+        offset = block.offset + len(block.text[: min(at, stop)].encode())
+        self.malformed(offset, problem, block.before + len(block.records))
+
+    def _array(self, stream: io.BufferedIOBase, offset: int) -> Iterator[Block]:
+        stream.read(1)
+        window = Window(stream, offset + 1)
+        pos, separated, fresh = 0, True, True
+        records: list[dict[str, Any]] = []
+        starts: list[int] = []
+        while True:
+            pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
+            char = window.text[pos : pos + 1]
+            if char == "]" and (fresh or not separated):
+                break
+            if char == "," and not separated:
+                pos, separated = pos + 1, True
+                continue
+            if char and not separated:
+                self.malformed(window.byte(pos), "expected ',' or ']' after a record", self.count + len(records))
+            error: Exception | None = None
+            if char:
+                scan = self.scan
+                try:
+                    record, end = scan(window.text, pos)
+                except (StopIteration, ValueError, RecursionError) as failure:
+                    error = failure
+                else:
+                    starts.append(pos)
+                    if type(record) is not dict:
+                        self._not_object(window.block(records, starts, self.count), record)
+                    records.append(record)
+                    pos, separated, fresh = end, False, False
+                    continue
+            if not window.may_grow(error):
+                self.malformed(*window.explain(error, pos), self.count + len(records))
+            yield window.block(records, starts, self.count)
+            self.count += len(records)
+            records, starts = [], []
+            window.more(pos)
+            pos = 0
+            self._check_record_size(len(window.text) - BLOCK_BYTES, window.offset)
+        yield window.block(records, starts, self.count)
+        self.count += len(records)
+        self._expect_end(window, pos + 1)
+
+    def _expect_end(self, window: Window, pos: int) -> None:
+        while True:
+            pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
+            if pos < len(window.text):
+                self.malformed(window.byte(pos), "something follows the end of the array", self.count)
+            if not window.may_grow(None):
+                if window.broken:
+                    self.malformed(*window.explain(None, pos), self.count)
+                return
+            window.more(pos)
+            pos = 0
+
+    def _decode(self, data: bytes, offset: int) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            before = data[: error.start].decode()
+            lines = sum(1 for line in before.split("\n")[:-1] if line.strip(BLANKS))
+            self.malformed(offset + error.start, f"not UTF-8 ({error.reason})", self.count + lines)
+            raise AssertionError from error
+
+    def _not_object(self, block: Block, found: object) -> None:
+        number, offset = block.place(len(block.records))
+        kind = {list: "an array", bool: "a boolean", type(None): "null"}.get(type(found), "a string or number")
+        place = self.piece.source.url
+        record = self._record_number(number, offset)
+        raise SourceError("source_not_object", place=place, record=record, offset=offset, found=kind)
+
+    def malformed(self, offset: int, problem: str, before: int) -> None:
+        """Raises the SourceError for byte `offset`, `before` records into the piece."""
+        record = self._record_number(before, offset)
+        raise SourceError(
+            "source_malformed", place=self.piece.source.url, record=record, offset=offset, problem=problem
+        )
+
+    def _record_number(self, before: int, offset: int) -> int:
+        """The number of the record, from 1. A piece inside an object does not know how many came before: count them."""
+        if self.piece.start:
+            item = self.piece.source
+            stream = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
+            before, position = 0, 0
+            for line in stream:
+                position += len(line)
+                if position > offset:
+                    break
+                before += bool(line.strip())
+        return before + 1
+
+    def _check_record_size(self, size: int, offset: int) -> None:
+        if size > MAX_RECORD_BYTES:
+            self.malformed(offset, f"a record is larger than {MAX_RECORD_BYTES // MIB} MiB", self.count)
+
+
+class Window:
+    """A sliding stretch of text over a UTF-8 stream, which knows the byte offset of each of its characters."""
+
+    # A scan that fails this close to the end of the text may only have seen half a token (`tru`, `\u00`).
+    TOKEN = 16
+
+    def __init__(self, stream: io.BufferedIOBase, offset: int) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._ended = False
+        self.broken = ""  # why the stream ends here, where that is not its end
+        self.text = ""
+        self.offset = offset
+
+    def more(self, keep: int) -> None:
+        """Forgets what lies before character `keep` and reads a block."""
+        self.offset = self.byte(keep)
+        self.text = self.text[keep:]
+        read = self._stream.read(BLOCK_BYTES)
+        self._ended = not read
+        try:
+            self.text += self._decoder.decode(read, final=self._ended)
+        except UnicodeDecodeError as error:
+            # The records before the bad byte are parsed first, so that the error can count them.
+            self.text += error.object[: error.start].decode()
+            self._ended = True
+            self.broken = f"not UTF-8 ({error.reason})"
+
+    def byte(self, pos: int) -> int:
+        """The byte offset in the object of character `pos`."""
+        return self.offset + len(self.text[:pos].encode())
+
+    def may_grow(self, error: Exception | None) -> bool:
+        """Whether a scan that met the end of the text (None) or failed may succeed with more text."""
+        at = getattr(error, "pos", getattr(error, "value", len(self.text)))
+        unterminated = getattr(error, "msg", "").startswith("Unterminated string")
+        return not self._ended and (unterminated or at >= len(self.text) - self.TOKEN)
+
+    def explain(self, error: Exception | None, pos: int) -> tuple[int, str]:
+        """The byte offset and the reason of a failure at character `pos` that more text will not mend."""
+        if self.broken:
+            return self.byte(len(self.text)), self.broken
+        at = getattr(error, "pos", pos)
+        if error is None or at >= len(self.text):
+            return self.byte(len(self.text)), "the file ends inside the array"
+        return self.byte(at), _reason(error)
+
+    def block(self, records: list[dict[str, Any]], starts: list[int], before: int) -> Block:
+        return Block(records, starts, self.text, self.offset, before)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    if isinstance(error, StopIteration):
+        return "expected a value"
+    return getattr(error, "msg", str(error))
+
+
+def _peek(stream: Any, size: int) -> bytes:
+    return bytes(stream.peek(size)[:size])
+
+
+def _skip_line(stream: io.BufferedReader) -> int:
+    skipped = 0
+    while True:
+        part = stream.readline(BLOCK_BYTES)
+        skipped += len(part)
+        if not part or part.endswith(b"\n"):
+            return skipped
+
+
+def _skip_blanks(stream: Any) -> int:
+    skipped = 0
+    while (head := stream.peek(1)) and not head.lstrip(BLANKS.encode()):
+        skipped += len(stream.read(len(head)))
+    return skipped + len(stream.read(len(head) - len(head.lstrip(BLANKS.encode()))))
+
+
+def compact(value: object) -> str:
+    """A nested value as compact JSON: keys in source order, numbers as written, non-ASCII as it is."""
+    if isinstance(value, Literal):
+        return str(value)
+    if isinstance(value, str):
+        return json.encoder.encode_basestring(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.encoder.encode_basestring(k)}:{compact(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(compact, value)) + "]"
+    return {True: "true", False: "false", None: "null"}[value]  # type: ignore[index]
+
+
+def pick_cells(records: Sequence[dict[str, Any]], columns: dict[str, int]) -> list[Any]:
+    """The values of all records, row after row in the order of `columns`, which grows by the keys it lacks."""
+    if len(columns) > 1 and all(len(record) == len(columns) for record in records):
+        try:
+            return list(itertools.chain.from_iterable(map(operator.itemgetter(*columns), records)))
+        except KeyError:
+            pass
+    for record in records:
+        if not record.keys() <= columns.keys():
+            for name in record:
+                columns.setdefault(name, len(columns))
+    return [record.get(name) for record in records for name in columns]
+
+
+def block_cells(reader: PieceReader, block: Block, columns: dict[str, int]) -> pa.Array:
+    """The values of a block as one Arrow string array, row after row; `columns` grows by the keys it lacks.
+
+    Raises:
+        SourceError: a string holds half a surrogate pair (no encoding can write it), or a value nests too deeply.
+    """
+    cells = pick_cells(block.records, columns)
+    try:
+        return pa.array(cells, pa.string())
+    except (pa.ArrowException, UnicodeEncodeError):
+        pass  # some value is no string
+    if reader.scan is not reader.literal_scan and any(isinstance(value, (dict, list)) for value in cells):
+        reader.scan = reader.literal_scan  # nested values are likely to come again
+        cells = pick_cells([reader.scan(block.text, start)[0] for start in block.starts], columns)
+    for index, value in enumerate(cells):
+        try:
+            if value is not None and not isinstance(value, str):
+                cells[index] = compact(value)
+            (cells[index] or "").encode()
+        except (RecursionError, UnicodeEncodeError) as error:
+            row, column = divmod(index, len(columns))
+            number, offset = block.place(row)
+            problem = "nested too deeply" if isinstance(error, RecursionError) else "half a surrogate pair"
+            reader.malformed(offset, f"{problem} in {list(columns)[column]!r}", number)
+    return pa.array(cells, pa.string())
+
+
+def same_integer(text: str) -> str:
+    """The shortest spelling of an integer (`007`, `7.0` and `70e-1` are `7`); other text as it is."""
+    if not _NUMBER.fullmatch(text):
+        return text
+    number = Decimal(text)
+    if number.adjusted() >= MAX_INTEGER_DIGITS or number != number.to_integral_value():
+        return text
+    return str(int(number))
+
+
+def match_texts(keys: pa.Array, first: int, split: int, nonce: str, *, integer: bool) -> pa.Array:
+    """What each key is compared with. A missing key gets a text of its own, so that such rows never meet on one task."""
+    if integer and not pc.all(pc.match_substring_regex(keys, _CANONICAL_INTEGER)).as_py():
+        keys = pa.array([key if key is None else same_integer(key) for key in keys.to_pylist()], pa.string())
+    if keys.null_count:
+        own = [f"{nonce}{split}:{row}" for row in range(first, first + len(keys))]
+        keys = pc.coalesce(keys, pa.array(own, pa.string()))
+    return keys
+
+
+def _split_reader(
+    splits: Sequence[Sequence[Piece]], key: str, integer: bool, region: str | None
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that executors run: split numbers in, rows of SOURCE_SCHEMA out, then one summary a split."""
+    nonce = f"\x00{secrets.token_hex(16)}:"
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        client = s3_client(region)
+        for split in itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
+            with sent_to_driver():
+                yield from read_split(client, split, splits[split], key, nonce, integer=integer)
+
+    return read
+
+
+def read_split(
+    client: Any, split: int, pieces: Sequence[Piece], key: str, nonce: str, *, integer: bool
+) -> Iterator[pa.RecordBatch]:
+    """The rows of one split (SOURCE_SCHEMA), then its summary: columns, records and records without a key."""
+    columns: dict[str, int] = {}
+    count = missing = 0
+    for reader in (PieceReader(client, piece) for piece in pieces):
+        for block in reader.blocks():
+            rows = len(block.records)
+            if not rows:
+                continue
+            cells = block_cells(reader, block, columns)
+            width = len(columns)
+            at = columns.get(key)
+            keys = pa.nulls(rows, pa.string()) if at is None else cells.take(pa.array(range(at, rows * width, width)))
+            missing += keys.null_count
+            positions = range((split << ROW_BITS) + count, (split << ROW_BITS) + count + rows)
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array(positions, pa.int64()),
+                    match_texts(keys, count, split, nonce, integer=integer),
+                    pa.ListArray.from_arrays(pa.array(range(0, rows * width + 1, max(width, 1))[: rows + 1]), cells),
+                    pa.nulls(rows, pa.string()),
+                ],
+                names=["pos", "match", "cells", "summary"],
+            )
+            count += rows
+    summary = {"split": split, "columns": list(columns), "records": count, "missing_ids": missing}
+    yield pa.RecordBatch.from_arrays(
+        [
+            pa.array([-1], pa.int64()),
+            pa.nulls(1, pa.string()),
+            pa.nulls(1, pa.list_(pa.string())),
+            pa.array([json.dumps(summary)]),
+        ],
+        names=["pos", "match", "cells", "summary"],
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# table: RDS through JDBC -> one row per key, values as the database prints them
+# ---------------------------------------------------------------------------------------------------------------------
+
+INTEGER_TYPES = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+SPATIAL_TYPES = frozenset(
+    {
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+        "geomcollection",
+    }
+)
+# Types whose texts differ when their values do, so that a unique index proves the texts unique.
+EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
+ROWS_PER_RANGE = 250_000
+MAX_RANGES = 64
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as information_schema describes it; `full_type` is what DDL says (`int(5) unsigned zerofill`)."""
+
+    name: str
+    type: str
+    full_type: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is known of the table before it is read.
+
+    Attributes:
+        columns: In table order.
+        key: The key column.
+        unique: Whether no two rows have the same key text.
+        rows: The estimate of the statistics; 0 where there is none.
+    """
+
+    database: Database = field(repr=False)
+    columns: tuple[TableColumn, ...]
+    key: TableColumn
+    unique: bool
+    rows: int
+
+    @property
+    def has_integer_key(self) -> bool:
+        return self.key.type in INTEGER_TYPES
+
+    def index(self, name: str) -> int | None:
+        """The place of a column in the table, or None."""
+        return next((i for i, column in enumerate(self.columns) if column.name == name), None)
+
+
+def quote_name(name: str) -> str:
+    """A MySQL identifier, quoted (https://dev.mysql.com/doc/refman/8.0/en/identifiers.html)."""
+    return "`" + name.replace("`", "``") + "`"
+
+
+def text_literal(text: str) -> str:
+    """A MySQL string that no sql_mode can misread: hexadecimal digits."""
+    return f"_utf8mb4 x'{text.encode().hex()}'"
+
+
+def text_expression(column: TableColumn) -> str:
+    """SQL for a value as the database prints it (DESIGN section 2)."""
+    name = quote_name(column.name)
+    if column.type in BINARY_TYPES:
+        return f"LOWER(HEX({name}))"
+    if column.type in SPATIAL_TYPES:
+        return f"ST_AsText({name})"
+    if column.type == "bit":
+        name = f"{name} + 0"
+    return f"CAST({name} AS CHAR CHARACTER SET utf8mb4)"
+
+
+def query(spark: SparkSession, database: Database, sql: str) -> DataFrame:
+    """The result of one SQL statement as a frame.
+
+    Raises:
+        TableError: login, network, driver or statement failed.
+    """
+    with database_errors(database):
+        return spark.read.format("jdbc").options(url=database.url, query=sql, **database.options).load()
+
+
+@contextmanager
+def database_errors(database: Database) -> Iterator[None]:
+    """Turns what Spark and the driver throw into a TableError."""
+    try:
+        yield
+    except JobError:
+        raise
+    except Exception as error:
+        raise received_from_executor(error) or table_error(str(error), database) from error
+
+
+def table_error(text: str, database: Database) -> JobError:
+    """The TableError that the text of a Java exception stands for."""
+    host, user, driver = database.host, database.secret.username, database.driver
+    if "ClassNotFoundException" in text or "did not specify a JDBC driver" in text:
+        return TableError("driver_missing", driver=driver)
+    if "No suitable driver" in text or "The driver could not open a JDBC connection" in text:
+        return TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])
+    if re.search(r"Access denied for user|SQLInvalidAuthorizationSpecException", text):
+        return TableError("login_refused", host=host, user=user, secret=database.secret.name)
+    if re.search(r"Unknown database", text):
+        return TableError("table_missing", table=database.secret.db_name, user=user, near="")
+    if re.search(r"SQLNonTransientConnectionException|CommunicationsException|[Cc]onnect timed out|UnknownHost", text):
+        return TableError("database_unreachable", host=host)
+    cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
+    return TableError("database_failed", host=host, problem=cause[-1][:500])
+
+
+def describe_table(spark: SparkSession, database: Database, key: str) -> Table:
+    """Asks the catalogue for columns, indexes and size.
+
+    Raises:
+        TableError: the table is missing, has no key column, or the database fails.
+    """
+    secret = database.secret
+    schema, name = text_literal(secret.db_name), text_literal(secret.table_name)
+    where = f"table_schema = {schema} AND table_name = {name}"
+    with database_errors(database):
+        columns = query(
+            spark,
+            database,
+            "SELECT column_name AS name, data_type AS type, column_type AS full_type, ordinal_position AS place "
+            f"FROM information_schema.columns WHERE {where}",
+        ).collect()
+        if not columns:
+            raise TableError("table_missing", user=secret.username, **_missing_table(spark, database))
+        indexes = query(
+            spark,
+            database,
+            "SELECT index_name, MAX(non_unique) AS non_unique, COUNT(*) AS width, COUNT(sub_part) AS prefixes, "
+            f"MAX(column_name) AS name FROM information_schema.statistics WHERE {where} GROUP BY index_name",
+        ).collect()
+        size = query(
+            spark, database, f"SELECT table_rows AS table_rows FROM information_schema.tables WHERE {where}"
+        ).collect()
+    found = tuple(
+        TableColumn(row.name, row.type.lower(), row.full_type.lower())
+        for row in sorted(columns, key=operator.attrgetter("place"))
+    )
+    key_column = next((column for column in found if column.name == key), None)
+    if key_column is None:
+        names = [column.name for column in found]
+        place = f"{secret.db_name}.{secret.table_name}"
+        listed = ", ".join(names[:50])
+        raise TableError("key_missing_in_table", table=place, key=key, near=near_miss(key, names), columns=listed)
+    unique = key_column.type in EXACT_TYPES and any(
+        row.name == key and row.width == 1 and not row.non_unique and not row.prefixes for row in indexes
+    )
+    return Table(database, found, key_column, unique, int(size[0].table_rows or 0) if size else 0)
+
+
+def _missing_table(spark: SparkSession, database: Database) -> dict[str, str]:
+    secret = database.secret
+    schema = text_literal(secret.db_name)
+    sql = f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}"
+    present = [row.name for row in query(spark, database, sql).collect()]
+    return {"table": f"{secret.db_name}.{secret.table_name}", "near": near_miss(secret.table_name, present)}
+
+
+def key_ranges(low: int, high: int, rows: int) -> list[str]:
+    """Predicates on the integer column `k` that cut [low, high] into ranges of about ROWS_PER_RANGE rows.
+
+    The outer ranges are open and the first takes NULL, so that rows added meanwhile are not lost.
+    """
+    ranges = min(max(rows // ROWS_PER_RANGE, 1), MAX_RANGES, high - low + 1)
+    cuts = [low + (high - low + 1) * i // ranges for i in range(1, ranges)]
+    if not cuts:
+        return ["1 = 1"]
+    inner = [f"k >= {start} AND k < {end}" for start, end in itertools.pairwise(cuts)]
+    return [f"k < {cuts[0]} OR k IS NULL", *inner, f"k >= {cuts[-1]}"]
+
+
+def scan_table(spark: SparkSession, table: Table) -> DataFrame:
+    """Every row of the table as text, read in parallel where the key is an integer.
+
+    Returns:
+        Rows (match string, row struct<c0: string, ...>, copies bigint), one a key: `c<i>` is the i-th column of the
+        table, `copies` how many rows have the key.
+
+    Raises:
+        TableError: the database fails.
+    """
+    database, secret = table.database, table.database.secret
+    texts = [f"{text_expression(column)} AS c{i}" for i, column in enumerate(table.columns)]
+    source = f"{quote_name(secret.db_name)}.{quote_name(secret.table_name)}"
+    key = quote_name(table.key.name)
+    predicates = ["1 = 1"]
+    with database_errors(database):
+        if table.has_integer_key and table.rows > ROWS_PER_RANGE:
+            sql = f"SELECT CAST(MIN({key}) AS CHAR) AS low, CAST(MAX({key}) AS CHAR) AS high FROM {source}"
+            bounds = query(spark, database, sql).collect()[0]
+            if bounds.low is not None:
+                predicates = key_ranges(int(bounds.low), int(bounds.high), table.rows)
+        frame = spark.read.jdbc(
+            database.url,
+            f"(SELECT {', '.join(texts)}, {key} AS k FROM {source}) AS source",
+            predicates=predicates,
+            properties=database.options,
+        )
+    at = table.index(table.key.name)
+    match = F.col(f"c{at}")
+    if "zerofill" in table.key.full_type:
+        match = F.regexp_replace(match, "^0+(?=.)", "")
+    row = F.struct(*(F.col(f"c{i}").cast("string").alias(f"c{i}") for i in range(len(table.columns))))
+    if table.unique:
+        return frame.select(match.alias("match"), row.alias("row"), F.lit(1).cast("bigint").alias("copies"))
+    return frame.groupBy(match.alias("match")).agg(F.min(row).alias("row"), F.count("*").alias("copies"))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# csv: cells and lines as Spark expressions
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def csv_cell(value: Column, form: CsvFormat) -> Column:
+    """A value as a CSV cell: RFC 4180, missing as `form.null`, present but empty as `""`."""
+    if form.escape_formulas:
+        risky = F.substring(value, 1, 1).isin("=", "+", "-", "@", "\t", "\r")
+        value = F.when(risky, F.concat(F.lit("'"), value)).otherwise(value)
+    quoted = F.concat(F.lit('"'), F.replace(value, F.lit('"'), F.lit('""')), F.lit('"'))
+    needs_quotes = (value == F.lit("")) | (value == F.lit(form.null))
+    for special in (form.delimiter, '"', "\n", "\r"):
+        needs_quotes |= value.contains(special)
+    if form.quote == "all":
+        needs_quotes = value.isNotNull()
+    return F.when(value.isNull(), F.lit(form.null)).when(needs_quotes, quoted).otherwise(value)
+
+
+def csv_line(values: Sequence[Column], form: CsvFormat) -> Column:
+    """Values as one CSV line with its line ending."""
+    cells = [csv_cell(value, form) for value in values]
+    separated = [part for cell in cells for part in (F.lit(form.delimiter), cell)][1:]
+    return F.concat(*separated, F.lit(LINE_ENDINGS[form.line_ending]))
+
+
+def encode_lines(data: bytes, form: CsvFormat, columns: Sequence[str], first_row: int) -> bytes:
+    """UTF-8 CSV lines in the encoding of the output.
+
+    Raises:
+        OutputError: a character does not exist there; names the row (1-based, without the header) and the column.
+    """
+    if form.codec == "utf-8":
+        return data
+    text = data.decode()
+    try:
+        return text.encode(form.codec)
+    except UnicodeEncodeError as error:
+        character = text[error.start]
+        rows = csv.reader(io.StringIO(text[: error.start + 1], newline=""), delimiter=form.delimiter)
+        csv.field_size_limit(sys.maxsize)
+        cells: list[str] = []
+        number = first_row
+        for number, cells in enumerate(rows, first_row):  # noqa: B007
+            pass
+        column = columns[len(cells) - 1]
+        place = f"row {number}" if number else "header"
+        code = f"{ord(character):04X}"
+        raise OutputError(
+            "not_encodable", place=place, column=column, encoding=form.encoding, character=character, code=code
+        ) from None
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# overlay: source value, else table value, else missing
+# ---------------------------------------------------------------------------------------------------------------------
+
+FINE_BUCKETS = 4096  # how finely the size of the output is known before it is cut into tasks
+UNMATCHED_IDS = 10
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """The merged rows, formatted but not yet in source order.
+
+    Attributes:
+        frame: Rows (ordinal bigint, line string) of the source records, zero-based and in no order.
+        columns: The columns of the output.
+        header: The header line.
+        buckets: Of each run of `bucket_rows` consecutive rows: how many rows, their UTF-8 bytes, the longest line.
+        bucket_rows: Rows a bucket, but for the last.
+        counts: What the report says of the rows (the fields of `Result`).
+    """
+
+    frame: DataFrame
+    columns: tuple[str, ...]
+    header: str
+    buckets: tuple[tuple[int, int, int], ...]
+    bucket_rows: int
+    counts: Mapping[str, Any]
+
+
+def output_columns(source: Source, table: Table) -> tuple[str, ...]:
+    """Source columns in the order they first appear, then the table-only columns in table order."""
+    return tuple(dict.fromkeys([*source.columns, *(column.name for column in table.columns)]))
+
+
+def join_rows(source: Source, table: Table, rows: DataFrame) -> DataFrame:
+    """One full outer join: matched, source-only and table-only rows, with the rank of a record among its duplicates."""
+    # The window needs the same sort by `match` as the join, so ranking costs no shuffle of its own.
+    same_key = "row_number() over (partition by match order by pos)"
+    ranked = source.frame.select("pos", "match", "cells", F.expr(same_key).alias("rank"))
+    return ranked.join(rows, "match", "full_outer")
+
+
+def merge(spark: SparkSession, source: Source, table: Table, rows: DataFrame, form: CsvFormat) -> Overlay:
+    """Overlays the source on the table's rows and formats every output row.
+
+    Raises:
+        TableError: the database failed while its rows were read.
+        OutputError: the rows are not as many as the source records.
+    """
+    columns = output_columns(source, table)
+    key = table.index(table.key.name)
+    values, filled = [], []
+    for name in columns:
+        ours = source.cell(name) if name in source.columns else F.lit(None).cast("string")
+        at = table.index(name)
+        theirs = F.lit(None).cast("string") if at is None else F.col(f"row.c{at}")
+        values.append(F.coalesce(ours, theirs))
+        filled.append((ours.isNull() & theirs.isNotNull()).cast("int"))
+    joined = join_rows(source, table, rows).select(
+        F.when(F.col("pos").isNotNull(), source.ordinal()).alias("ordinal"),
+        F.when(F.col("pos").isNull(), F.col(f"row.c{key}")).alias("unmatched_id"),
+        "rank",
+        "copies",
+        F.when(F.col("pos").isNotNull(), sum(filled, F.lit(0))).alias("filled"),
+        *(value.alias(f"v{i}") for i, value in enumerate(values)),
+    )
+    line = csv_line([F.col(f"v{i}") for i in range(len(columns))], form)
+    lines = joined.select(
+        "ordinal",
+        "unmatched_id",
+        "rank",
+        "copies",
+        "filled",
+        F.when(F.col("ordinal").isNotNull(), line).alias("line"),
+    ).persist(StorageLevel.MEMORY_AND_DISK)
+    bucket_rows = -(-source.records // FINE_BUCKETS)
+    with database_errors(table.database):
+        buckets, counts = _tally(lines, bucket_rows)
+        counts["unmatched_ids"] = _first_ids(lines, table) if counts["unmatched"] else []
+    written = sum(rows_ for rows_, _, _ in buckets)
+    if written != source.records:
+        raise OutputError("rows_lost", expected=source.records, found=written)
+    names = [F.lit(name) for name in columns]
+    header = spark.range(1).select(csv_line(names, form).alias("line")).collect()[0].line
+    return Overlay(lines.where("ordinal is not null").select("ordinal", "line"), columns, header, buckets, bucket_rows, counts)
+
+
+def _tally(lines: DataFrame, bucket_rows: int) -> tuple[tuple[tuple[int, int, int], ...], dict[str, Any]]:
+    """Sizes of the buckets and counts of the rows, in one pass that also makes the lines."""
+    matched = F.col("ordinal").isNotNull() & F.col("copies").isNotNull()
+    once = F.col("ordinal").isNull() | (F.col("rank") == 1)
+    totals = lines.groupBy(F.expr(f"ordinal div {bucket_rows}").alias("bucket")).agg(
+        F.count("line").alias("rows"),
+        F.sum(F.octet_length("line")).alias("bytes"),
+        F.max(F.octet_length("line")).alias("longest"),
+        F.sum(matched.cast("bigint")).alias("matched"),
+        F.sum("filled").alias("filled_cells"),
+        F.sum((F.col("rank") > 1).cast("bigint")).alias("source_duplicates"),
+        F.sum(F.when(once, F.col("copies"))).alias("table_rows"),
+        F.sum(F.when(once, F.col("copies") - 1)).alias("table_duplicates"),
+        F.sum(F.when(F.col("ordinal").isNull(), F.col("copies"))).alias("unmatched"),
+    )
+    found = totals.collect()
+    names = ("matched", "filled_cells", "source_duplicates", "table_rows", "table_duplicates", "unmatched")
+    counts: dict[str, Any] = {name: sum(row[name] or 0 for row in found) for name in names}
+    sized = sorted((row for row in found if row.bucket is not None), key=operator.itemgetter("bucket"))
+    return tuple((row.rows, row.bytes, row.longest) for row in sized), counts
+
+
+def _first_ids(lines: DataFrame, table: Table) -> list[str]:
+    """The first unmatched ids: integers by value, others by their bytes."""
+    ids = lines.where("ordinal is null and unmatched_id is not null").select("unmatched_id")
+    order = F.col("unmatched_id").cast("decimal(20,0)") if table.has_integer_key else F.col("unmatched_id")
+    return [row.unmatched_id for row in ids.orderBy(order).limit(UNMATCHED_IDS).collect()]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# publish: executors upload the parts of one object
+# ---------------------------------------------------------------------------------------------------------------------
+
+MIN_PART_BYTES = 5 * MIB  # the minimum of S3, for every part but the last (S3 User Guide, multipart upload limits)
+MAX_PARTS = 10_000  # the maximum of S3
+PART_BYTES = 8 * MIB
+# An encoding writes at least a third of the UTF-8 bytes (half-width katakana in cp932), so that every task has a part.
+MIN_TASK_BYTES = 3 * MIN_PART_BYTES + MIB
+TASK_BYTES = 64 * MIB
+MAX_TASKS = 2_000
+ARROW_BATCH_BYTES = 16 * MIB
+PART_SCHEMA = "part int, etag string, bytes bigint"
+
+
+class UploadTask(NamedTuple):
+    """What one task uploads: `rows` consecutive rows, as at most `parts` parts from number `first_part` on."""
+
+    first_row: int  # zero-based
+    rows: int
+    first_part: int
+    parts: int
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Where all tasks write; `upload_id` is None when the object is small enough for one PutObject."""
+
+    bucket: str
+    key: str
+    upload_id: str | None
+    part_bytes: int
+    form: CsvFormat
+    columns: tuple[str, ...]
+    header: bytes
+    region: str | None
+
+    @property
+    def content_type(self) -> str:
+        charset = {"cp932": "windows-31j"}.get(self.form.encoding, "utf-8")
+        return f"text/csv; charset={charset}"
+
+
+def plan_upload(buckets: Sequence[tuple[int, int, int]], parallelism: int) -> tuple[list[UploadTask], int]:
+    """Cuts the output into tasks of consecutive rows, each big enough for a part of its own, and sizes the parts.
+
+    The sizes are known before anything is sent. So no task is left with a piece that is too small for a part, and
+    part numbers can be dealt out beforehand.
+
+    Args:
+        buckets: (rows, UTF-8 bytes, longest line) of consecutive runs of rows.
+        parallelism: Tasks that run at a time.
+
+    Returns:
+        The tasks in order, and the bytes of a part.
+    """
+    total = sum(size for _, size, _ in buckets)
+    target = max(min(total // (2 * parallelism), TASK_BYTES), MIN_TASK_BYTES, total // MAX_TASKS)
+    runs: list[list[int]] = []
+    for rows, size, _ in buckets:
+        if not runs or runs[-1][1] >= target:
+            runs.append([0, 0])
+        runs[-1][0] += rows
+        runs[-1][1] += size
+    if len(runs) > 1 and runs[-1][1] < MIN_TASK_BYTES:
+        rows, size = runs.pop()
+        runs[-1][0] += rows
+        runs[-1][1] += size
+    part_bytes = max(PART_BYTES, -(-total // (MAX_PARTS // 2)))
+    tasks, first_row, first_part = [], 0, 1
+    for rows, size in runs:
+        parts = size // part_bytes + 2
+        tasks.append(UploadTask(first_row, rows, first_part, parts))
+        first_row, first_part = first_row + rows, first_part + parts
+    return tasks, part_bytes
+
+
+class MultipartUpload:
+    """A multipart upload that is aborted unless its block ends with `complete()` having succeeded."""
+
+    def __init__(self, client: Any, bucket: str, key: str, content_type: str) -> None:
+        self._client = client
+        self._target = {"Bucket": bucket, "Key": key}
+        self._place = f"s3://{bucket}/{key}"
+        self._content_type = content_type
+        self._done = False
+        self.upload_id = ""
+
+    def __enter__(self) -> MultipartUpload:
+        with output_errors(self._target["Bucket"], self._place, "s3:PutObject"):
+            answer = self._client.create_multipart_upload(ContentType=self._content_type, **self._target)
+        self.upload_id = answer["UploadId"]
+        return self
+
+    def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Makes the object visible, whole."""
+        with output_errors(self._target["Bucket"], self._place, "s3:PutObject"):
+            self._client.complete_multipart_upload(
+                UploadId=self.upload_id, MultipartUpload={"Parts": list(parts)}, **self._target
+            )
+        self._done = True
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._done:
+            return
+        try:
+            self._client.abort_multipart_upload(UploadId=self.upload_id, **self._target)
+        except (ClientError, BotoCoreError) as failure:
+            # The first failure is the one to report; a lifecycle rule removes what stays.
+            LOG.warning("Upload %s to %s was not aborted: %s", self.upload_id, self._place, type(failure).__name__)
+
+
+@contextmanager
+def output_errors(bucket: str, place: str, operation: str) -> Iterator[None]:
+    """Turns what S3 answers while the output is written into a JobError."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error_code(error) in {"NoSuchBucket", "404"}:
+            raise OutputError("destination_missing", bucket=bucket) from error
+        raise aws_error(error, operation, place) from error
+
+
+def check_destination(client: Any, bucket: str) -> None:
+    """Finds a missing bucket before hours of reading. A role without s3:ListBucket gets 403, which says nothing.
+
+    Raises:
+        OutputError: the bucket does not exist.
+    """
+    try:
+        client.head_bucket(Bucket=bucket)
+    except ClientError as error:
+        if error_code(error) in {"404", "NoSuchBucket"}:
+            raise OutputError("destination_missing", bucket=bucket) from error
+    except BotoCoreError as error:
+        raise aws_error(error, "s3:ListBucket", f"s3://{bucket}") from error
+
+
+def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settings) -> int:
+    """Writes the one CSV object, all or nothing.
+
+    Returns:
+        The bytes of the object.
+
+    Raises:
+        OutputError: the bucket is missing, a character has no place in the encoding, or rows got lost.
+        AwsError: S3 denied a call or failed.
+    """
+    form = settings.csv
+    tasks, part_bytes = plan_upload(overlay.buckets, spark.sparkContext.defaultParallelism)
+    header = encode_lines(overlay.header.encode(), form, overlay.columns, 0)
+    upload = Upload(
+        bucket=settings.destination_bucket,
+        key=settings.destination_file,
+        upload_id=None,
+        part_bytes=part_bytes,
+        form=form,
+        columns=overlay.columns,
+        header=codecs.BOM_UTF8 + header if form.encoding == "utf-8-sig" else header,
+        region=client.meta.region_name,
+    )
+    longest = max(longest for _, _, longest in overlay.buckets)
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", min(max(ARROW_BATCH_BYTES // longest, 1), 10_000))
+    rows = in_order(spark, overlay, tasks)
+    if len(tasks) == 1 and sum(size for _, size, _ in overlay.buckets) <= MIN_TASK_BYTES:
+        return sum(part.bytes for part in rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
+    with MultipartUpload(client, upload.bucket, upload.key, upload.content_type) as multipart:
+        upload = Upload(**(vars(upload) | {"upload_id": multipart.upload_id}))
+        found = rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect()
+        parts = [{"PartNumber": part.part, "ETag": part.etag} for part in sorted(found)]
+        multipart.complete(parts)
+    return sum(part.bytes for part in found)
+
+
+def in_order(spark: SparkSession, overlay: Overlay, tasks: Sequence[UploadTask]) -> DataFrame:
+    """The rows with each task's in a partition of its own, in order.
+
+    `repartitionByRange` would run the plan once more to sample bounds that are known here. Spark hashes whatever it is
+    given, so each task goes by a number whose hash is its partition.
+    """
+    if len(tasks) == 1:
+        return overlay.frame.coalesce(1).sortWithinPartitions("ordinal")
+    numbers = partition_numbers(spark, len(tasks))
+    first_rows = [task.first_row for task in tasks]
+    starts = range(0, len(overlay.buckets) * overlay.bucket_rows, overlay.bucket_rows)
+    by_bucket = F.array(*(F.lit(numbers[bisect.bisect(first_rows, start) - 1]) for start in starts))
+    number = F.get(by_bucket, F.expr(f"int(ordinal div {overlay.bucket_rows})")).cast("bigint")
+    return overlay.frame.repartition(len(tasks), number).sortWithinPartitions("ordinal")
+
+
+def partition_numbers(spark: SparkSession, partitions: int) -> list[int]:
+    """For each partition a number that `repartition(partitions, number)` sends there (pmod of Murmur3, seed 42)."""
+    tried = spark.range(0, partitions * 40, 1, 1)
+    place = F.pmod(F.hash("id"), F.lit(partitions)).alias("place")
+    found = {row.place: row.number for row in tried.groupBy(place).agg(F.min("id").alias("number")).collect()}
+    return [found[partition] for partition in range(partitions)]
+
+
+def _uploader(
+    upload: Upload, tasks: Sequence[UploadTask]
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that executors run: ordered rows (ordinal, line) in, the parts they made (PART_SCHEMA) out."""
+    first_rows = [task.first_row for task in tasks]
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        batches = (batch for batch in batches if batch.num_rows)
+        for batch in batches:
+            task = tasks[bisect.bisect_right(first_rows, batch.column(0)[0].as_py()) - 1]
+            with sent_to_driver():
+                parts = list(upload_rows(s3_client(upload.region), upload, task, itertools.chain([batch], batches)))
+            yield pa.RecordBatch.from_pylist(parts, pa.schema([("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64())]))
+
+    return run
+
+
+def upload_rows(
+    client: Any, upload: Upload, task: UploadTask, batches: Iterable[pa.RecordBatch]
+) -> Iterator[dict[str, Any]]:
+    """Uploads the rows of one task; yields a part as {part, etag, bytes}.
+
+    A part is cut only when a whole smallest part stays behind, so that the last one is never too small.
+    """
+    buffer = bytearray(upload.header if task.first_row == 0 else b"")
+    row, number = task.first_row, task.first_part
+    for batch in batches:
+        if batch.column(0)[0].as_py() != row:
+            raise OutputError("rows_lost", expected=task.rows, found=row - task.first_row)
+        buffer += encode_lines(line_bytes(batch.column(1)), upload.form, upload.columns, row + 1)
+        row += batch.num_rows
+        while upload.upload_id and len(buffer) >= upload.part_bytes + MIN_PART_BYTES:
+            yield send(client, upload, number, bytes(buffer[: upload.part_bytes]))
+            del buffer[: upload.part_bytes]
+            number += 1
+    if row != task.first_row + task.rows:
+        raise OutputError("rows_lost", expected=task.rows, found=row - task.first_row)
+    yield send(client, upload, number, bytes(buffer))
+
+
+def line_bytes(lines: pa.Array) -> bytes:
+    """The concatenated lines: Arrow keeps the strings of an array back to back."""
+    _, offsets, data = lines.buffers()
+    ends = pa.Array.from_buffers(pa.int32(), len(lines) + 1, [None, offsets], offset=lines.offset)
+    return data[ends[0].as_py() : ends[-1].as_py()].to_pybytes() if data else b""
+
+
+def send(client: Any, upload: Upload, number: int, data: bytes) -> dict[str, Any]:
+    """Sends one part, or the whole object when there is no multipart upload."""
+    target = {"Bucket": upload.bucket, "Key": upload.key, "Body": data}
+    with output_errors(upload.bucket, f"s3://{upload.bucket}/{upload.key}", "s3:PutObject"):
+        if upload.upload_id:
+            answer = client.upload_part(UploadId=upload.upload_id, PartNumber=number, **target)
+        else:
+            answer = client.put_object(ContentType=upload.content_type, **target)
+    return {"part": number, "etag": answer["ETag"], "bytes": len(data)}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# run
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did. All counts are rows or records but for `filled_cells` and `bytes`."""
+
+    source_records: int
+    matched: int
+    source_only: int
+    filled_cells: int
+    unmatched: int
+    unmatched_ids: list[str]
+    source_duplicates: int
+    missing_ids: int
+    table_rows: int
+    table_duplicates: int
+    columns: list[str]
+    bytes: int
+    plan: str
+    seconds: float
+    output: str
+
+
+class Progress:
+    """Logs the stages of a run and remembers the one that is on."""
+
+    def __init__(self) -> None:
+        self.stage = "settings"
+        self._began = time.monotonic()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        self.stage = stage
+        start = time.monotonic()
+        LOG.info("stage %s begins", stage)
+        yield
+        LOG.info("stage %s took %.1f s", stage, time.monotonic() - start)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+
+def shuffle_partitions(source: Source, table: Table, parallelism: int) -> int:
+    """Partitions of the join: about SHUFFLE_BYTES each, by the bytes of the source and the statistics of the table."""
+    table_bytes = table.rows * len(table.columns) * CELL_BYTES
+    return min(max((source.size + table_bytes) // SHUFFLE_BYTES, 2 * parallelism), MAX_SHUFFLE_PARTITIONS)
+
+
+SHUFFLE_BYTES = 64 * MIB
+CELL_BYTES = 16  # a guess: the catalogue's average row length is not there for views
+MAX_SHUFFLE_PARTITIONS = 4_000
+
+
+def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: Progress) -> Result:
+    """One overlay from source and table to the published object.
+
+    Raises:
+        JobError: some stage failed; nothing is published then.
+    """
+    s3 = s3_client(None)
+    with progress("connection"):
+        database = load_database(boto3.client("glue", config=AWS_CONFIG), settings.connection_name, secret)
+        check_destination(s3, settings.destination_bucket)
+    with progress("source"):
+        objects = list_objects(s3, settings.source_bucket, settings.source_key)
+    with progress("table"):
+        table = describe_table(spark, database, settings.key)
+        LOG.info("table has %d columns, about %d rows", len(table.columns), table.rows)
+    with progress("source"):
+        source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key)
+        LOG.info("source has %d records, %d columns, %d bytes", source.records, len(source.columns), source.size)
+    parallelism = spark.sparkContext.defaultParallelism
+    spark.conf.set("spark.sql.shuffle.partitions", shuffle_partitions(source, table, parallelism))
+    with progress("overlay"):
+        overlay = merge(spark, source, table, scan_table(spark, table), settings.csv)
+    with progress("publish"):
+        size = publish(spark, s3, overlay, settings)
+    return Result(
+        source_records=source.records,
+        missing_ids=source.missing_ids,
+        source_only=source.records - overlay.counts["matched"],
+        columns=list(overlay.columns),
+        bytes=size,
+        plan="scan",
+        seconds=round(progress.seconds, 1),
+        output=settings.destination,
+        **overlay.counts,
+    )
+
+
+def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) -> Result:
+    """One run of the job: Slack, the exit status and the output always agree.
+
+    Args:
+        argv: Arguments as Glue gives them to a script.
+        spark: The session.
+        commit: Tells Glue that the run is done; after it nothing can fail.
+
+    Raises:
+        JobError: the run failed. It carries no cause, as stack traces of drivers may quote what they were given.
+    """
+    progress = Progress()
+    secret = None
+    try:
+        settings = make_settings(read_arguments(argv))
+        with progress("secret"):
+            secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), settings.secret_name)
+        result = transfer(spark, settings, secret, progress)
+        with progress("commit"):
+            commit()
+    except Exception as error:
+        failure = explain(error, secret, progress.stage)
+        report_failure(failure, argv, secret, progress.stage)
+        raise failure from None
+    finally:
+        spark.catalog.clearCache()
+    LOG.info("RESULT %s", json.dumps(asdict(result), ensure_ascii=False))
+    post_to_slack(secret.slack_webhook, success_message(settings, result))
+    return result
+
+
+def explain(error: Exception, secret: Secret | None, stage: str) -> JobError:
+    """The JobError behind an exception, with secrets taken out; logs the stack trace."""
+    redact = secret.redact if secret else str
+    LOG.error("stage %s failed\n%s", stage, redact(traceback.format_exc()))
+    failure = error if isinstance(error, JobError) else received_from_executor(error)
+    if failure is None:
+        first_line = str(error).strip().split("\n")[0][:500]
+        failure = JobError("unexpected", problem=f"{type(error).__name__}: {first_line}")
+    failure.details = {
+        name: redact(value) if isinstance(value, str) else value for name, value in failure.details.items()
+    }
+    LOG.error("%s", failure)
+    return failure
+
+
+def report_failure(failure: JobError, argv: Sequence[str], secret: Secret | None, stage: str) -> None:
+    """Tells Slack of a failure, also of one in the job arguments where these still name the secret."""
+    given = dict(zip(argv[1:], argv[2:], strict=False))
+    if secret is None and "--secret_name" in given and stage == "settings":
+        try:
+            secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), given["--secret_name"])
+        except JobError:
+            return
+    if secret is None:
+        return
+    language = given.get("--language", "ja")
+    language = language if language in LANGUAGES else "ja"
+    bucket, key = given.get("--destination_bucket"), given.get("--destination_file")
+    payload = failure_message(
+        given.get("--JOB_NAME", "?"),
+        given.get("--JOB_RUN_ID", ""),
+        language,
+        stage,
+        failure.message(language),
+        f"s3://{bucket}/{key}" if bucket and key else "",
+    )
+    post_to_slack(secret.slack_webhook, payload)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# main: the only part that knows Glue's runtime
+# ---------------------------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Runs the job as Glue starts it."""
+    from awsglue.context import GlueContext  # noqa: PLC0415  the Java classes behind it exist on Glue alone
+    from awsglue.job import Job  # noqa: PLC0415
+    from pyspark.context import SparkContext  # noqa: PLC0415
+
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    LOG.setLevel(logging.INFO)
+    glue_context = GlueContext(SparkContext.getOrCreate())
+    job = Job(glue_context)
+    given = dict(zip(sys.argv[1:], sys.argv[2:], strict=False))
+    job.init(given.get("--JOB_NAME", ""), {})
+    run(sys.argv, glue_context.spark_session, job.commit)
+
+
+if __name__ == "__main__":
+    main()
