@@ -115,7 +115,8 @@ MESSAGES: dict[str, dict[str, Message]] = {
             "Glue connection {connection!r}: {problem}.", "Correct the properties of the connection (configs.json)."
         ),
         "ja": Message(
-            "Glue 接続 {connection!r} の設定が不正です ({problem})。", "接続のプロパティ (configs.json) を直してください。"
+            "Glue 接続 {connection!r} の設定が不正です ({problem})。",
+            "接続のプロパティ (configs.json) を直してください。",
         ),
     },
     "access_denied": {
@@ -135,7 +136,9 @@ MESSAGES: dict[str, dict[str, Message]] = {
         ),
     },
     "source_missing": {
-        "en": Message("No source object at {place}.", "Check --source_bucket and --source_key, and that the file arrived."),
+        "en": Message(
+            "No source object at {place}.", "Check --source_bucket and --source_key, and that the file arrived."
+        ),
         "ja": Message(
             "入力ファイル {place} がありません。", "--source_bucket と --source_key、ファイルの到着を確認してください。"
         ),
@@ -176,7 +179,8 @@ MESSAGES: dict[str, dict[str, Message]] = {
     },
     "key_missing_in_source": {
         "en": Message(
-            "No record of {place} has the key column {key!r}{near}.", "Columns found: {columns}. Correct them or set --key."
+            "No record of {place} has the key column {key!r}{near}.",
+            "Columns found: {columns}. Correct them or set --key.",
         ),
         "ja": Message(
             "{place} のどのレコードにもキー列 {key!r} がありません{near}。",
@@ -186,7 +190,8 @@ MESSAGES: dict[str, dict[str, Message]] = {
     "key_missing_in_table": {
         "en": Message("Table {table} has no key column {key!r}{near}.", "Columns found: {columns}. Set --key."),
         "ja": Message(
-            "テーブル {table} にキー列 {key!r} がありません{near}。", "見つかった列: {columns}。--key を設定してください。"
+            "テーブル {table} にキー列 {key!r} がありません{near}。",
+            "見つかった列: {columns}。--key を設定してください。",
         ),
     },
     "table_missing": {
@@ -251,11 +256,11 @@ MESSAGES: dict[str, dict[str, Message]] = {
     },
     "not_encodable": {
         "en": Message(
-            "{place}, column {column!r}: {encoding} has no character {character!r} (U+{code}).",
+            "{place}, column {column!r}: {encoding} has no character {character!r} (U+{codepoint}).",
             "Replace the character at its origin, or set --csv_encoding to utf-8 or utf-8-sig.",
         ),
         "ja": Message(
-            "{place}、列 {column!r}: 文字 {character!r} (U+{code}) は {encoding} にありません。",
+            "{place}、列 {column!r}: 文字 {character!r} (U+{codepoint}) は {encoding} にありません。",
             "元データの文字を置き換えるか、--csv_encoding を utf-8 か utf-8-sig にしてください。",
         ),
     },
@@ -1297,7 +1302,7 @@ class PieceReader:
             before, position = 0, 0
             for line in stream:
                 position += len(line)
-                if position > offset:
+                if position > offset or not line.endswith(b"\n"):
                     break
                 before += bool(line.strip())
         return before + 1
@@ -1496,7 +1501,7 @@ def read_split(
                 [
                     pa.array(positions, pa.int64()),
                     match_texts(keys, count, split, nonce, integer=integer),
-                    pa.ListArray.from_arrays(pa.array(range(0, rows * width + 1, max(width, 1))[: rows + 1]), cells),
+                    pa.ListArray.from_arrays(pa.array([width * row for row in range(rows + 1)], pa.int32()), cells),
                     pa.nulls(rows, pa.string()),
                 ],
                 names=["pos", "match", "cells", "summary"],
@@ -1782,9 +1787,14 @@ def encode_lines(data: bytes, form: CsvFormat, columns: Sequence[str], first_row
             pass
         column = columns[len(cells) - 1]
         place = f"row {number}" if number else "header"
-        code = f"{ord(character):04X}"
+        codepoint = f"{ord(character):04X}"
         raise OutputError(
-            "not_encodable", place=place, column=column, encoding=form.encoding, character=character, code=code
+            "not_encodable",
+            place=place,
+            column=column,
+            encoding=form.encoding,
+            character=character,
+            codepoint=codepoint,
         ) from None
 
 
@@ -1872,13 +1882,16 @@ def merge(spark: SparkSession, source: Source, table: Table, rows: DataFrame, fo
         raise OutputError("rows_lost", expected=source.records, found=written)
     names = [F.lit(name) for name in columns]
     header = spark.range(1).select(csv_line(names, form).alias("line")).collect()[0].line
-    return Overlay(lines.where("ordinal is not null").select("ordinal", "line"), columns, header, buckets, bucket_rows, counts)
+    return Overlay(
+        lines.where("ordinal is not null").select("ordinal", "line"), columns, header, buckets, bucket_rows, counts
+    )
 
 
 def _tally(lines: DataFrame, bucket_rows: int) -> tuple[tuple[tuple[int, int, int], ...], dict[str, Any]]:
     """Sizes of the buckets and counts of the rows, in one pass that also makes the lines."""
     matched = F.col("ordinal").isNotNull() & F.col("copies").isNotNull()
     once = F.col("ordinal").isNull() | (F.col("rank") == 1)
+    named = F.col("ordinal").isNotNull() | F.col("unmatched_id").isNotNull()  # rows without a key are no duplicates
     totals = lines.groupBy(F.expr(f"ordinal div {bucket_rows}").alias("bucket")).agg(
         F.count("line").alias("rows"),
         F.sum(F.octet_length("line")).alias("bytes"),
@@ -1887,7 +1900,7 @@ def _tally(lines: DataFrame, bucket_rows: int) -> tuple[tuple[tuple[int, int, in
         F.sum("filled").alias("filled_cells"),
         F.sum((F.col("rank") > 1).cast("bigint")).alias("source_duplicates"),
         F.sum(F.when(once, F.col("copies"))).alias("table_rows"),
-        F.sum(F.when(once, F.col("copies") - 1)).alias("table_duplicates"),
+        F.sum(F.when(once & named, F.col("copies") - 1)).alias("table_duplicates"),
         F.sum(F.when(F.col("ordinal").isNull(), F.col("copies"))).alias("unmatched"),
     )
     found = totals.collect()
@@ -2116,7 +2129,9 @@ def _uploader(
             task = tasks[bisect.bisect_right(first_rows, batch.column(0)[0].as_py()) - 1]
             with sent_to_driver():
                 parts = list(upload_rows(s3_client(upload.region), upload, task, itertools.chain([batch], batches)))
-            yield pa.RecordBatch.from_pylist(parts, pa.schema([("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64())]))
+            yield pa.RecordBatch.from_pylist(
+                parts, pa.schema([("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64())])
+            )
 
     return run
 

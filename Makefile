@@ -1,0 +1,39 @@
+# Each target sets up what it needs. `make help` lists them.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup demo test lint fmt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
+
+$(STAMP): requirements/glue-5.0.txt requirements/dev.txt
+	@python=$$(command -v python3.11 || command -v python3); \
+	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  || { echo "Python 3.11 is needed (Glue 5.0 has it); found $$($$python --version)"; exit 1; }; \
+	"$$python" -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+setup: $(STAMP) ## virtual environment, Java, MariaDB and its JDBC driver
+	@sh local/setup.sh
+
+demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
+	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
+
+test: setup ## all tests, on real MariaDB, Spark and HTTP servers
+	$(PYTHON) -m pytest
+
+lint: $(STAMP) ## ruff and mypy
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+fmt: $(STAMP) ## format the code
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build

@@ -1,0 +1,29 @@
+"""The first code of a job's process: puts the stand-ins in place and runs the script as `__main__`, as Glue does.
+
+    python bootstrap.py SCRIPT [ARGUMENT ...]
+
+It is started by path, from a folder that holds neither this repository nor its glue_job.py.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import awsglue.context
+import awsglue.job
+import standins
+
+
+def main() -> None:
+    """Runs the script that the first argument names."""
+    awsglue.context.GlueContext = standins.GlueContext
+    awsglue.job.Job = standins.Job
+    sys.argv = sys.argv[1:]
+    sys.path.remove(str(Path(__file__).parent))  # the script must not see our modules
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

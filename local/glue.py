@@ -1,0 +1,185 @@
+"""Runs a Glue job here as the Glue service would: definition, script and jars come from the AWS API."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+
+from local.services import LOOPBACK, start_process, stop_process
+
+# Special parameters that Glue uses up itself (AWS Glue guide, "Using job parameters").
+GLUES_OWN = frozenset(
+    {
+        "--additional-python-modules",
+        "--class",
+        "--conf",
+        "--continuous-log-logGroup",
+        "--extra-files",
+        "--extra-jars",
+        "--extra-py-files",
+        "--job-language",
+        "--scriptLocation",
+        "--user-jars-first",
+    }
+)
+LOG_CONFIGURATION = """\
+rootLogger.level = error
+rootLogger.appenderRef.stderr.ref = stderr
+appender.stderr.type = Console
+appender.stderr.name = stderr
+appender.stderr.target = SYSTEM_ERR
+appender.stderr.layout.type = PatternLayout
+appender.stderr.layout.pattern = %d{HH:mm:ss} %p %c{1}: %m%n%ex
+"""
+
+
+class RunnerError(RuntimeError):
+    """The job cannot be started; the text says what to do."""
+
+
+def run_job(
+    job_name: str,
+    overrides: Mapping[str, str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | int | None = None,
+) -> int:
+    """Runs a job to its end.
+
+    Args:
+        job_name: A job that glue.create_job or Terraform made.
+        overrides: Arguments that overlay the default ones, with their dashes (`--language`).
+        environment: Further variables (AWS_ENDPOINT_URL, ...), for the runner and the job.
+        output: Where the log goes, both streams; this process's own when None.
+
+    Returns:
+        0 when the job succeeded, else 1.
+
+    Raises:
+        RunnerError: there is no such job, or its script or a jar cannot be read.
+    """
+    variables = {**os.environ, **(environment or {})}
+    session = boto3.Session(
+        aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
+        region_name=variables.get("AWS_DEFAULT_REGION"),
+    )
+    clients = {name: session.client(name, endpoint_url=variables.get("AWS_ENDPOINT_URL")) for name in ("glue", "s3")}
+    definition = read_definition(clients["glue"], job_name)
+    arguments = {**definition.get("DefaultArguments", {}), **overrides}
+    with tempfile.TemporaryDirectory(prefix="glue-run-") as folder:
+        home = Path(folder)
+        script = fetch(clients["s3"], definition["Command"]["ScriptLocation"], home)
+        jars = [fetch(clients["s3"], jar, home) for jar in arguments.get("--extra-jars", "").split(",") if jar]
+        (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
+        variables |= {
+            "PYSPARK_PYTHON": sys.executable,
+            "PYSPARK_SUBMIT_ARGS": submit_arguments(home, jars, arguments.get("--conf", ""), variables),
+            "PYTHONUNBUFFERED": "1",
+        }
+        variables.pop("PYTHONPATH", None)  # the uploaded script has to stand alone
+        command = [
+            sys.executable,
+            str(Path(__file__).with_name("bootstrap.py")),
+            str(script),
+            *script_arguments(job_name, arguments),
+        ]
+        return run_process(command, variables, home, definition.get("Timeout", 480) * 60, output)
+
+
+def read_definition(glue: Any, job_name: str) -> dict[str, Any]:
+    """The job as the Glue API has it.
+
+    Raises:
+        RunnerError: there is no such job, or the API cannot be reached.
+    """
+    try:
+        return dict(glue.get_job(JobName=job_name)["Job"])
+    except glue.exceptions.EntityNotFoundException:
+        names = ", ".join(glue.list_jobs().get("JobNames", [])) or "none"
+        message = f"There is no Glue job {job_name!r}. Jobs: {names}."
+        raise RunnerError(message) from None
+    except (ClientError, BotoCoreError) as error:
+        message = f"The Glue API did not answer ({error}). Is AWS_ENDPOINT_URL set to the local services?"
+        raise RunnerError(message) from error
+
+
+def fetch(s3: Any, url: str, folder: Path) -> Path:
+    """Downloads an object into a folder.
+
+    Raises:
+        RunnerError: it cannot be read.
+    """
+    place = urlsplit(url)
+    target = folder / Path(place.path).name
+    try:
+        s3.download_file(place.netloc, place.path.lstrip("/"), str(target))
+    except (ClientError, BotoCoreError) as error:
+        message = f"{url}, which the job definition names, cannot be read: {error}"
+        raise RunnerError(message) from error
+    return target
+
+
+def script_arguments(job_name: str, arguments: Mapping[str, str]) -> list[str]:
+    """What Glue puts behind the script's name."""
+    run = {"--JOB_NAME": job_name, "--JOB_ID": f"j_{uuid.uuid4().hex}", "--JOB_RUN_ID": f"jr_{uuid.uuid4().hex}"}
+    passed = {
+        name: value
+        for name, value in arguments.items()
+        if name not in GLUES_OWN and not name.startswith("--enable-") and name not in run
+    }
+    return [token for pair in {**run, **passed}.items() for token in pair]
+
+
+def submit_arguments(home: Path, jars: Sequence[Path], conf: str, variables: Mapping[str, str]) -> str:
+    """The value of PYSPARK_SUBMIT_ARGS. `conf` is Glue's `--conf`: `a=b --conf c=d`."""
+    settings = [
+        "spark.ui.enabled=false",
+        f"spark.driver.host={LOOPBACK}",
+        f"spark.driver.bindAddress={LOOPBACK}",
+        f"spark.local.dir={home}",
+        f"spark.sql.warehouse.dir={home}",
+        f"spark.driver.extraJavaOptions=-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+        *(item.strip() for item in conf.split("--conf") if item.strip()),
+    ]
+    arguments = [
+        *("--master", variables.get("LOCAL_SPARK_MASTER", "local[*]")),
+        *("--driver-memory", variables.get("LOCAL_SPARK_MEMORY", "2g")),
+        *(("--jars", ",".join(map(str, jars))) if jars else ()),
+        *(token for setting in settings for token in ("--conf", setting)),
+        "pyspark-shell",
+    ]
+    return shlex.join(arguments)
+
+
+def run_process(
+    command: Sequence[str], variables: Mapping[str, str], home: Path, seconds: float, output: IO[bytes] | int | None
+) -> int:
+    """Runs the job's process; what it started ends with it, whatever happens here."""
+    with ended(start_process(command, env=dict(variables), cwd=home, stdout=output, stderr=output)) as process:
+        try:
+            return int(process.wait(seconds) != 0)
+        except subprocess.TimeoutExpired:
+            print(f"The job ran into its timeout of {seconds / 60:g} minutes.", file=sys.stderr)  # noqa: T201
+            return 1
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that does not outlive its block, nor do its own children (the JVM, Python workers)."""
+    try:
+        yield process
+    finally:
+        stop_process(process)

@@ -1,0 +1,179 @@
+"""Real parts for the tests: MariaDB, moto's server, a Slack receiver and a Spark session, each started once."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+import glue_job
+from local.deploy import jdbc_jar
+from local.services import Aws, MariaDB, SlackReceiver
+
+ROOT = Path(__file__).resolve().parent.parent
+hypothesis.settings.register_profile("job", deadline=None)  # Spark's first run of a plan is many times slower
+hypothesis.settings.load_profile("job")
+NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[MariaDB]:
+    """A MariaDB server."""
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[Aws]:
+    """Moto's server; the process environment points boto3 at it."""
+    with Aws() as server:
+        os.environ.update(server.environment())
+        server.client("s3").create_bucket(
+            Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "ap-northeast-1"}
+        )
+        yield server
+
+
+@pytest.fixture(scope="session")
+def slack_server() -> Iterator[SlackReceiver]:
+    """The receiver of webhook posts."""
+    with SlackReceiver() as server:
+        yield server
+
+
+@pytest.fixture
+def slack(slack_server: SlackReceiver) -> SlackReceiver:
+    """The receiver, emptied."""
+    slack_server.messages.clear()
+    slack_server.requests.clear()
+    return slack_server
+
+
+@pytest.fixture(scope="session")
+def spark(aws: Aws) -> Iterator[Any]:
+    """A Spark session in this process; its workers get the job's functions by value, as on Glue."""
+    from pyspark import cloudpickle
+    from pyspark.sql import SparkSession
+
+    cloudpickle.register_pickle_by_value(glue_job)
+    session = (
+        SparkSession.builder.master("local[2]")
+        .config("spark.jars", str(jdbc_jar()))
+        .config("spark.driver.memory", "2g")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("OFF")
+    yield session
+    session.stop()
+
+
+@dataclass
+class Pipeline:
+    """One pipeline on the real parts: put the source, make the table, run the job in this process."""
+
+    spark: Any
+    aws: Aws
+    database: MariaDB
+    name: str
+    webhook: str = ""
+
+    def sql(self, *statements: str) -> None:
+        """Runs SQL as the owner of the database."""
+        with self.database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def table_texts(self, expressions: Sequence[str]) -> list[tuple[str | None, ...]]:
+        """The rows as the server itself prints the expressions."""
+        with self.database.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT {', '.join(expressions)} FROM `{self.name}`")
+            return list(cursor.fetchall())
+
+    def put(self, data: bytes, key: str | None = None) -> None:
+        """Stores a source object."""
+        self.aws.client("s3").put_object(Bucket="lake", Key=key or f"in/{self.name}.json", Body=data)
+
+    def secret(self, **changes: str) -> None:
+        """Stores the secret, with changes."""
+        values = {
+            "username": self.database.user,
+            "password": self.database.password,
+            "db_name": self.database.database,
+            "table_name": self.name,
+            "slack_webhook": self.webhook,
+        } | changes
+        client = self.aws.client("secretsmanager")
+        try:
+            client.create_secret(Name=self.name, SecretString=json.dumps(values))
+        except client.exceptions.ResourceExistsException:
+            client.put_secret_value(SecretId=self.name, SecretString=json.dumps(values))
+
+    def connection(self, **changes: str) -> None:
+        """Stores the Glue connection, with changes."""
+        properties = {
+            "JDBC_CONNECTION_URL": f"jdbc:mysql://{self.database.host}:{self.database.port}/{self.database.database}",
+            "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver",
+        } | changes
+        client = self.aws.client("glue")
+        definition = {"Name": self.name, "ConnectionType": "JDBC", "ConnectionProperties": properties}
+        try:
+            client.create_connection(ConnectionInput=definition)
+        except client.exceptions.AlreadyExistsException:
+            client.delete_connection(ConnectionName=self.name)
+            client.create_connection(ConnectionInput=definition)
+
+    def arguments(self, **changes: str) -> list[str]:
+        """The argument vector of a run."""
+        values = {
+            "JOB_NAME": f"job-{self.name}",
+            "JOB_RUN_ID": "jr_1",
+            "secret_name": self.name,
+            "connection_name": self.name,
+            "source_bucket": "lake",
+            "source_key": f"in/{self.name}.json",
+            "destination_bucket": "lake",
+            "destination_file": f"out/{self.name}.csv",
+        } | changes
+        return ["glue_job.py", *itertools.chain.from_iterable((f"--{k}", v) for k, v in values.items())]
+
+    def run(self, **changes: str) -> glue_job.Result:
+        """Runs the job."""
+        return glue_job.run(self.arguments(**changes), self.spark, lambda: None)
+
+    def output(self) -> bytes:
+        """The published object."""
+        return self.aws.client("s3").get_object(Bucket="lake", Key=f"out/{self.name}.csv")["Body"].read()
+
+    def uploads(self) -> list[Any]:
+        """Multipart uploads that nobody completed or aborted."""
+        return self.aws.client("s3").list_multipart_uploads(Bucket="lake").get("Uploads", [])
+
+
+@pytest.fixture
+def make_pipeline(spark: Any, aws: Aws, database: MariaDB) -> Callable[..., Pipeline]:
+    """Makes a pipeline of its own, with secret and connection."""
+
+    def make(webhook: str = "") -> Pipeline:
+        pipeline = Pipeline(spark, aws, database, f"t{next(NUMBERS)}", webhook)
+        pipeline.secret()
+        pipeline.connection()
+        return pipeline
+
+    return make
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver) -> Pipeline:
+    """A pipeline that tells Slack."""
+    return make_pipeline(slack.webhook)

@@ -1,0 +1,150 @@
+"""DESIGN section 2 and 3 once more, with dicts and loops: the reference that the job's bytes are compared with.
+
+It shares no code with glue_job.py on purpose.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+class Number(str):
+    """A JSON number as written."""
+
+
+@dataclass
+class Expected:
+    """What a run must publish and report."""
+
+    csv: bytes
+    counts: dict[str, object]
+
+
+@dataclass
+class Csv:
+    """CSV options under the names of the job arguments."""
+
+    encoding: str = "utf-8"
+    delimiter: str = ","
+    line_ending: str = "lf"
+    quote: str = "minimal"
+    null: str = ""
+    escape_formulas: bool = False
+
+    def cell(self, text: str | None) -> str:
+        """One cell."""
+        if text is None:
+            return self.null
+        if self.escape_formulas and text[:1] and text[0] in "=+-@\t\r":
+            text = "'" + text
+        needed = text in {"", self.null} or any(c in text for c in (self.delimiter, '"', "\r", "\n"))
+        return '"' + text.replace('"', '""') + '"' if needed or self.quote == "all" else text
+
+    def line(self, cells: Sequence[str | None]) -> str:
+        """One line."""
+        return self.delimiter.join(map(self.cell, cells)) + {"lf": "\n", "crlf": "\r\n"}[self.line_ending]
+
+
+def records_of(data: bytes) -> list[dict]:
+    """The records of one source object."""
+    if data[:2] == b"\x1f\x8b":
+        data = gzip.decompress(data)
+    text = data.decode("utf-8-sig")
+    loads = {"parse_int": Number, "parse_float": Number}
+    if text.lstrip(" \t\r\n")[:1] == "[":
+        return json.loads(text, **loads)
+    return [json.loads(line, **loads) for line in text.split("\n") if line.strip(" \t\r")]
+
+
+def text_of(value: object, nested: bool = False) -> str | None:
+    """A JSON value as text."""
+    if isinstance(value, Number):
+        return str(value)
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False) if nested else value
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{text_of(k, True)}:{text_of(v, True)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(str(text_of(item, True)) for item in value) + "]"
+    if value is None:
+        return "null" if nested else None
+    return "true" if value else "false"
+
+
+def canonical(text: str) -> str:
+    """An integer by its value, anything else by its text."""
+    if not re.fullmatch(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?", text):
+        return text
+    value = Fraction(text + "0" if text.endswith(".") else text)
+    return str(value.numerator) if value.denominator == 1 and abs(value) < 10**20 else text
+
+
+def overlay(
+    sources: Sequence[bytes],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str | None]],
+    *,
+    key: str = "id",
+    integer_key: bool = True,
+    csv: Csv | None = None,
+) -> Expected:
+    """The CSV and the counts for source objects and a table given as the database's own texts."""
+    csv = csv or Csv()
+    records = [record for data in sources for record in records_of(data)]
+    source_columns = list(dict.fromkeys(name for record in records for name in record))
+    output = source_columns + [name for name in columns if name not in source_columns]
+    same = canonical if integer_key else str
+    at = list(columns).index(key)
+
+    table: dict[str, list[Sequence[str | None]]] = {}
+    for row in rows:
+        if row[at] is not None:
+            table.setdefault(same(row[at]), []).append(row)
+    chosen = {
+        match: min(group, key=lambda row: [(cell is not None, (cell or "").encode()) for cell in row])
+        for match, group in table.items()
+    }
+
+    seen: set[str] = set()
+    matched = filled = missing = 0
+    lines = [csv.line(output)]
+    for record in records:
+        identity = text_of(record.get(key))
+        match = None if identity is None else same(identity)
+        missing += match is None
+        if match is not None:
+            seen.add(match)
+        theirs = dict(zip(columns, chosen[match], strict=True)) if match in chosen else {}
+        matched += bool(theirs)
+        cells = []
+        for name in output:
+            value = text_of(record.get(name))
+            if value is None and theirs.get(name) is not None:
+                value = theirs[name]
+                filled += 1
+            cells.append(value)
+        lines.append(csv.line(cells))
+
+    alone = [row for row in rows if row[at] is None or same(row[at]) not in seen]
+    ids = {row[at] for row in alone if row[at] is not None}
+    first = sorted(ids, key=(lambda text: int(text)) if integer_key else str.encode)[:10]  # type: ignore[arg-type]
+    nulls = sum(row[at] is None for row in rows)
+    counts = {
+        "source_records": len(records),
+        "matched": matched,
+        "source_only": len(records) - matched,
+        "filled_cells": filled,
+        "unmatched": len(alone),
+        "unmatched_ids": first,
+        "source_duplicates": len(records) - missing - len(seen),
+        "missing_ids": missing,
+        "table_rows": len(rows),
+        "table_duplicates": len(rows) - nulls - len(table),
+        "columns": output,
+    }
+    return Expected("".join(lines).encode(csv.encoding), counts)

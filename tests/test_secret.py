@@ -1,0 +1,88 @@
+"""Section `secret`: the secret and the connection, without servers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from glue_job import Secret, SettingsError, make_database, parse_secret
+
+VALUES = {
+    "username": "etl",
+    "password": "p@ss",
+    "db_name": "shop",
+    "table_name": "customers",
+    "slack_webhook": "https://hooks.slack.com/services/T1/B1/token",
+}
+SECRET = Secret(name="a", **VALUES)
+FIELDS = "Store a JSON object with username, password, db_name, table_name, slack_webhook (strings)."
+
+
+def test_secret_is_read_and_hidden():
+    secret = parse_secret("a", json.dumps(VALUES))
+    assert secret == SECRET
+    assert "p@ss" not in repr(secret)
+    assert "token" not in repr(secret)
+
+
+def test_webhook_is_optional():
+    values = VALUES | {"slack_webhook": None}
+    assert parse_secret("a", json.dumps(values)).slack_webhook == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "is not a JSON object"),
+        ("password=hunter2", "is not a JSON object"),
+        ('["hunter2"]', "is not a JSON object"),
+        (json.dumps({"username": "etl", "password": 1, "db_name": ""}), "lacks password, db_name, table_name"),
+        (json.dumps(VALUES | {"slack_webhook": "hunter2"}), "has a slack_webhook that is not a URL"),
+    ],
+)
+def test_wrong_secret_is_explained_and_not_quoted(text, problem):
+    with pytest.raises(SettingsError) as caught:
+        parse_secret("a", text)
+    assert str(caught.value) == f"Secret 'a' {problem}. {FIELDS}"
+    assert "hunter2" not in str(caught.value)
+
+
+def test_redaction_covers_password_webhook_and_its_token():
+    text = f"x p@ss {VALUES['slack_webhook']} host=hooks.slack.com url=/services/T1/B1/token y"
+    assert SECRET.redact(text) == "x *** *** host=hooks.slack.com url=/*** y"
+
+
+def test_url_streams_and_times_out():
+    database = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET)
+    assert database.host == "db:3306"
+    assert database.driver == "com.mysql.cj.jdbc.Driver"
+    assert database.url == (
+        "jdbc:mysql://db:3306/shop?connectTimeout=10000&socketTimeout=900000"
+        "&sessionVariables=net_write_timeout=3600&useCursorFetch=true"
+    )
+    assert "p@ss" not in repr(database)
+
+
+def test_what_the_connection_says_wins():
+    properties = {
+        "JDBC_CONNECTION_URL": "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme",
+        "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver",
+        "JDBC_ENFORCE_SSL": "true",
+    }
+    assert make_database("c", properties, SECRET).url == (
+        "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme&socketTimeout=900000"
+        "&sessionVariables=net_write_timeout=3600&useSSL=true&trustServerCertificate=true"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["", "jdbc:mariadb://db/shop", "jdbc:postgresql://db/x?password=p@ss", "jdbc:mysql:///shop"]
+)
+def test_other_urls_are_refused(url):
+    with pytest.raises(SettingsError) as caught:
+        make_database("c", {"JDBC_CONNECTION_URL": url}, SECRET)
+    assert str(caught.value) == (
+        f"Glue connection 'c': JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected jdbc:mysql://host:port/database. "
+        "Correct the properties of the connection (configs.json)."
+    )

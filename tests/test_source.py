@@ -1,0 +1,252 @@
+"""Section `source`: records, positions and errors with their place, without Spark."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import itertools
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import glue_job
+from glue_job import Piece, SourceError, SourceObject, is_source_key, plan_splits, read_split, same_integer
+from tests import oracle
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('abé"', max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
+RECORDS = st.lists(st.dictionaries(st.sampled_from(["id", "a", "b", "列"]), JSON, max_size=4), min_size=1, max_size=12)
+
+
+class Store:
+    """The one call the reader makes, over bytes in memory."""
+
+    def __init__(self, **objects: bytes):
+        self.objects = objects
+
+    def get_object(self, Bucket: str, Key: str, Range: str, IfMatch: str) -> dict:  # noqa: N803
+        start, end = map(int, Range.removeprefix("bytes=").split("-"))
+        return {"Body": io.BytesIO(self.objects[Key][start : end + 1])}
+
+
+def item(data: bytes) -> SourceObject:
+    """The object that `rows` reads."""
+    return SourceObject("lake", "a", len(data), "etag")
+
+
+def rows(data: bytes, split_bytes: int | None = None, *, integer: bool = False) -> list[dict[str, str | None]]:
+    """The records of an object as the job reads them: column name to text."""
+    source = item(data)
+    step = split_bytes or len(data) or 1
+    pieces = [Piece(source, start, min(start + step, len(data))) for start in range(0, len(data), step)]
+    if not split_bytes:
+        pieces = [Piece(source, 0, None)]
+    found = []
+    for number, piece in enumerate(pieces):
+        read = read_split(Store(a=data), number, [piece], "id", "nonce", integer=integer)
+        *records, summary = itertools.chain.from_iterable(batch.to_pylist() for batch in read)
+        columns = json.loads(summary["summary"])["columns"]
+        found += [dict(zip(columns, record["cells"], strict=False)) for record in records]
+    return [{name: text for name, text in record.items() if text is not None} for record in found]
+
+
+def expected(data: bytes) -> list[dict[str, str]]:
+    """The same by the oracle."""
+    texts = ({name: oracle.text_of(value) for name, value in record.items()} for record in oracle.records_of(data))
+    return [{name: text for name, text in record.items() if text is not None} for record in texts]
+
+
+def lines(records: list[dict]) -> bytes:
+    """Records as JSON Lines."""
+    return "\n".join(json.dumps(record, ensure_ascii=False) for record in records).encode()
+
+
+@given(RECORDS, st.integers(1, 60), st.sampled_from(["\n", "\r\n", "\n\n", "\n  \n "]))
+def test_lines_are_read_the_same_however_they_are_split(records, split_bytes, separator):
+    data = separator.join(json.dumps(record, ensure_ascii=False) for record in records).encode()
+    assert rows(data) == expected(data)
+    assert rows(data, split_bytes) == expected(data)
+
+
+@given(RECORDS, st.sampled_from([None, 1, "\t"]), st.booleans(), st.booleans(), st.integers(16, 60))
+def test_arrays_are_read_whatever_the_block_size(records, indent, bom, zipped, block):
+    data = json.dumps(records, ensure_ascii=False, indent=indent).encode("utf-8-sig" if bom else "utf-8")
+    expect = expected(data)
+    data = gzip.compress(data) if zipped else data
+    before = glue_job.BLOCK_BYTES
+    glue_job.BLOCK_BYTES = block
+    try:
+        assert rows(data) == expect
+    finally:
+        glue_job.BLOCK_BYTES = before
+
+
+def test_number_literals_are_kept():
+    data = b'{"id":1.10,"a":12345678901234567890,"b":1e400,"c":-0.0,"d":[1.10,{"e":1E5}]}'
+    assert rows(data) == [
+        {"id": "1.10", "a": "12345678901234567890", "b": "1e400", "c": "-0.0", "d": '[1.10,{"e":1E5}]'}
+    ]
+
+
+def test_nested_values_are_compact_and_readable():
+    data = '{"id":1,"a":{ "b" : [ 1, null, true, "\\u3042\\n\\"" ] },"c":[],"d":{}}'.encode()
+    assert rows(data) == [{"id": "1", "a": '{"b":[1,null,true,"あ\\n\\""]}', "c": "[]", "d": "{}"}]
+
+
+def test_present_is_not_missing():
+    assert rows(b'{"id":"","a":0,"b":false,"c":[],"d":null}') == [{"id": "", "a": "0", "b": "false", "c": "[]"}]
+
+
+def test_a_key_of_the_last_record_is_found():
+    data = lines([{"id": 1}] * 5000 + [{"late": 1, "id": 2}])
+    assert rows(data)[-1] == {"id": "2", "late": "1"}
+
+
+def test_concatenated_gzip_members_are_one_file():
+    assert len(rows(gzip.compress(b'{"id":1}\n') + gzip.compress(b'{"id":2}\n'))) == 2
+
+
+PLACE = "s3://lake/a"
+
+
+@pytest.mark.parametrize("split_bytes", [None, 5])
+@pytest.mark.parametrize(
+    ("data", "record", "offset", "problem"),
+    [
+        (b'{"id":1}\n{"id":tru}\n', 2, 9, "expected a value"),
+        (b'{"id":1}\n\n{"id":2', 2, 17, "the line ends inside the record"),
+        (b'{"id":1}\n{"id":NaN}', 2, 9, "NaN is not JSON"),
+        (b'{"id":1}\n{"id":-Infinity}', 2, 9, "-Infinity is not JSON"),
+        (b'{\n"id":1}', 1, 1, "the line ends inside the record"),
+        (b'{"id":1} {"id":2}', 1, 0, "more than one value on the line, or a record that spans lines"),
+        (b'{"id":1}\n{"id":"\xff"}', 2, 16, "not UTF-8 (invalid start byte)"),
+        (b'{"id":1}\n{"id":"\\ud800"}', 2, 9, "half a surrogate pair in 'id'"),
+        (b'{"id":1}\n{"id":"a\tb"}', 2, 17, "Invalid control character at"),
+        (b'{"id":1,}', 1, 8, "Expecting property name enclosed in double quotes"),
+    ],
+)
+def test_malformed_lines_name_record_and_offset(data, record, offset, problem, split_bytes):
+    with pytest.raises(SourceError) as caught:
+        rows(data, split_bytes)
+    assert str(caught.value) == (
+        f"Malformed JSON in {PLACE}, record {record}, byte offset {offset}: {problem}. "
+        "Correct the file (an array of objects, or one object per line) and run the job again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "record", "offset", "problem"),
+    [
+        (b'[{"id":1},]', 2, 10, "expected a value"),
+        (b'[{"id":1} {"id":2}]', 2, 10, "expected ',' or ']' after a record"),
+        (b'[{"id":1},{"id":2', 2, 17, "the file ends inside the array"),
+        (b'[{"id":1}', 2, 9, "the file ends inside the array"),
+        (b'[{"id":1}] {"id":2}', 2, 11, "something follows the end of the array"),
+        ('[{"id":"あ"},{"id":"'.encode() + b'\xff"}]', 2, 21, "not UTF-8 (invalid start byte)"),
+        (b'[{"id":1}]\xff', 2, 10, "not UTF-8 (invalid start byte)"),
+        (b'[{"id":' + b"[" * 5000 + b"]" * 5000 + b"}]", 1, 1, "nested too deeply"),
+        (b"<html></html>", 1, 0, "it begins with b'<html></html>', expected '[' or '{'"),
+        (b"PAR1", 1, 0, "it begins with b'PAR1', expected '[' or '{'"),
+    ],
+)
+def test_malformed_arrays_name_record_and_offset(data, record, offset, problem):
+    with pytest.raises(SourceError) as caught:
+        rows(data)
+    assert f"Malformed JSON in {PLACE}, record {record}, byte offset {offset}: {problem}." in str(caught.value)
+
+
+def test_broken_gzip_is_named():
+    with pytest.raises(SourceError, match="broken gzip file"):
+        rows(gzip.compress(lines([{"id": i} for i in range(100)]))[:-9])
+
+
+@pytest.mark.parametrize(
+    ("data", "record", "offset", "found"),
+    [
+        (b'{"id":1}\n[1]', 2, 9, "an array"),
+        (b'{"id":1}\n"x"', 2, 9, "a string or number"),
+        (b'[{"id":1},null]', 2, 10, "null"),
+        (b"[[1]]", 1, 1, "an array"),
+        (b"[{},true]", 2, 4, "a boolean"),
+    ],
+)
+def test_record_that_is_not_an_object_is_named(data, record, offset, found):
+    with pytest.raises(SourceError) as caught:
+        rows(data)
+    assert str(caught.value) == (
+        f"Record {record} of {PLACE} (byte offset {offset}) is {found}, not an object. "
+        "Every record must be a JSON object."
+    )
+
+
+def test_a_record_larger_than_the_bound_is_refused(monkeypatch):
+    monkeypatch.setattr(glue_job, "MAX_RECORD_BYTES", 1024 * 1024)
+    for data in (b'{"id":"' + b"x" * 12 * 1024 * 1024, b'[{"id":"' + b"x" * 12 * 1024 * 1024):
+        with pytest.raises(SourceError, match="a record is larger than 1 MiB"):
+            rows(data)
+
+
+@given(st.from_regex(r"[+-]?[0-9]{1,22}(\.[0-9]{0,3})?([eE][+-]?[0-9]{1,3})?", fullmatch=True) | st.text(max_size=5))
+def test_same_integer_agrees_with_the_oracle(text):
+    assert same_integer(text) == oracle.canonical(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("7", "7"),
+        ("007", "7"),
+        ("7.0", "7"),
+        ("70e-1", "7"),
+        ("-0", "0"),
+        ("7.5", "7.5"),
+        ("1e400", "1e400"),
+        ("٧", "٧"),
+    ],
+)
+def test_same_integer(text, same):
+    assert same_integer(text) == same
+
+
+def test_splits_cut_big_lines_and_gather_small_objects():
+    big = lines([{"id": i, "x": "y" * 1000} for i in range(10_000)])
+    small = b'{"id":1}'
+    store = Store(big=big, s1=small, s2=small, array=b"[" + big.replace(b"\n", b",") + b"]")
+    objects = [SourceObject("lake", key, len(data), "e") for key, data in store.objects.items()]
+    objects.insert(1, SourceObject("lake", "empty", 0, "e"))
+    splits = plan_splits(store, objects, parallelism=2)
+    keys = [[piece.source.key for piece in split] for split in splits]
+    assert keys == [["big"], ["big"], ["big"], ["s1", "s2"], ["array"]]
+    assert [(piece.start, piece.end) for split in splits[:3] for piece in split][1:] == [
+        (splits[1][0].start, splits[1][0].end),
+        (splits[1][0].end, len(big)),
+    ]
+    assert splits[-1][0] == Piece(objects[-1], 0, None)
+
+
+@pytest.mark.parametrize(
+    ("key", "pattern", "expected"),
+    [
+        ("in/a.json", "in/a.json", True),
+        ("in/b.json", "in/a.json", False),
+        ("in/a.json", "in/", True),
+        ("in/x/a.json", "in/", True),
+        ("in/a.json", "in/*.json", True),
+        ("in/x/a.json", "in/*.json", False),
+        ("in/x/a.json", "in/*/a.json", True),
+        ("in/a1.json", "in/a[0-9].json", False),
+        ("in/a[0-9].json", "in/a[0-9].json", True),
+        ("in/ab.json", "in/a?.json", False),
+    ],
+)
+def test_source_key_patterns(key, pattern, expected):
+    assert is_source_key(key, pattern) is expected
