@@ -44,7 +44,7 @@ import requests
 from awsglue.utils import getResolvedOptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
-from pyspark import StorageLevel, TaskContext
+from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -326,7 +326,7 @@ class OutputError(JobError):
 ERROR_CLASSES = {cls.__name__: cls for cls in (JobError, SettingsError, AwsError, SourceError, TableError, OutputError)}
 
 # Spark hands the driver only the text of a Python worker's exception, so ours travels inside it as JSON.
-_WIRE = re.compile(r"<<glue_job_error ([^>]*)>>")
+_WIRE = re.compile(r'<<glue_job_error (\{"error": [^>]*)>>')  # not the line of code that a stack trace quotes
 
 
 @contextmanager
@@ -1003,7 +1003,9 @@ def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
         if "*" not in pattern and not pattern.endswith("/"):
             head = client.head_object(Bucket=bucket, Key=pattern)
             return [SourceObject(bucket, pattern, head["ContentLength"], head["ETag"])]
-        pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=pattern.split("*")[0])
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=pattern.split("*", maxsplit=1)[0]
+        )
         found = [
             SourceObject(bucket, item["Key"], item["Size"], item["ETag"])
             for page in pages
@@ -1055,7 +1057,7 @@ def read_range(client: Any, item: SourceObject, start: int, end: int) -> bytes:
     wanted = {"Bucket": item.bucket, "Key": item.key, "Range": f"bytes={start}-{end - 1}", "IfMatch": item.etag}
     for attempt in range(1, READ_ATTEMPTS + 1):
         try:
-            return client.get_object(**wanted)["Body"].read()
+            return bytes(client.get_object(**wanted)["Body"].read())
         except ClientError as error:
             code = error_code(error)
             if code in {"PreconditionFailed", "412"}:
@@ -1144,7 +1146,7 @@ class PieceReader:
             yield from self._lines(stream, start - 1 + _skip_line(stream))
             return
         raw = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
-        stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES) if _peek(raw, 2) == GZIP_MAGIC else raw
+        stream = raw if _peek(raw, 2) != GZIP_MAGIC else io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES)
         try:
             offset = len(stream.read(len(codecs.BOM_UTF8))) if _peek(stream, 3) == codecs.BOM_UTF8 else 0
             offset += _skip_blanks(stream)
@@ -1213,7 +1215,7 @@ class PieceReader:
             problem = "the line ends inside the record"
         else:
             problem = _reason(error)
-        at = getattr(error, "pos", pos) if error is not None else pos
+        at = getattr(error, "pos", getattr(error, "value", pos))
         offset = block.offset + len(block.text[: min(at, stop)].encode())
         self.malformed(offset, problem, block.before + len(block.records))
 
@@ -1354,7 +1356,7 @@ class Window:
         """The byte offset and the reason of a failure at character `pos` that more text will not mend."""
         if self.broken:
             return self.byte(len(self.text)), self.broken
-        at = getattr(error, "pos", pos)
+        at = getattr(error, "pos", getattr(error, "value", pos))
         if error is None or at >= len(self.text):
             return self.byte(len(self.text)), "the file ends inside the array"
         return self.byte(at), _reason(error)
@@ -1375,7 +1377,7 @@ def _peek(stream: Any, size: int) -> bytes:
     return bytes(stream.peek(size)[:size])
 
 
-def _skip_line(stream: io.BufferedReader) -> int:
+def _skip_line(stream: io.BufferedIOBase) -> int:
     skipped = 0
     while True:
         part = stream.readline(BLOCK_BYTES)
@@ -1456,7 +1458,7 @@ def same_integer(text: str) -> str:
 
 
 def match_texts(keys: pa.Array, first: int, split: int, nonce: str, *, integer: bool) -> pa.Array:
-    """What each key is compared with. A missing key gets a text of its own, so that such rows never meet on one task."""
+    """What each key is compared with; a missing key gets a text of its own, so that such rows never meet on one task."""
     if integer and not pc.all(pc.match_substring_regex(keys, _CANONICAL_INTEGER)).as_py():
         keys = pa.array([key if key is None else same_integer(key) for key in keys.to_pylist()], pa.string())
     if keys.null_count:
@@ -1832,7 +1834,7 @@ def output_columns(source: Source, table: Table) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*source.columns, *(column.name for column in table.columns)]))
 
 
-def join_rows(source: Source, table: Table, rows: DataFrame) -> DataFrame:
+def join_rows(source: Source, rows: DataFrame) -> DataFrame:
     """One full outer join: matched, source-only and table-only rows, with the rank of a record among its duplicates."""
     # The window needs the same sort by `match` as the join, so ranking costs no shuffle of its own.
     same_key = "row_number() over (partition by match order by pos)"
@@ -1856,7 +1858,7 @@ def merge(spark: SparkSession, source: Source, table: Table, rows: DataFrame, fo
         theirs = F.lit(None).cast("string") if at is None else F.col(f"row.c{at}")
         values.append(F.coalesce(ours, theirs))
         filled.append((ours.isNull() & theirs.isNotNull()).cast("int"))
-    joined = join_rows(source, table, rows).select(
+    joined = join_rows(source, rows).select(
         F.when(F.col("pos").isNotNull(), source.ordinal()).alias("ordinal"),
         F.when(F.col("pos").isNull(), F.col(f"row.c{key}")).alias("unmatched_id"),
         "rank",
@@ -2308,8 +2310,10 @@ def explain(error: Exception, secret: Secret | None, stage: str) -> JobError:
     LOG.error("stage %s failed\n%s", stage, redact(traceback.format_exc()))
     failure = error if isinstance(error, JobError) else received_from_executor(error)
     if failure is None:
-        first_line = str(error).strip().split("\n")[0][:500]
-        failure = JobError("unexpected", problem=f"{type(error).__name__}: {first_line}")
+        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
+        # The exception of a Python worker comes as a whole stack trace, whose last line tells.
+        told = lines[-1 if "Traceback (most recent call last)" in str(error) else 0][:500]
+        failure = JobError("unexpected", problem=f"{type(error).__name__}: {told.strip()}")
     failure.details = {
         name: redact(value) if isinstance(value, str) else value for name, value in failure.details.items()
     }
@@ -2319,7 +2323,7 @@ def explain(error: Exception, secret: Secret | None, stage: str) -> JobError:
 
 def report_failure(failure: JobError, argv: Sequence[str], secret: Secret | None, stage: str) -> None:
     """Tells Slack of a failure, also of one in the job arguments where these still name the secret."""
-    given = dict(zip(argv[1:], argv[2:], strict=False))
+    given = dict(itertools.pairwise(argv))
     if secret is None and "--secret_name" in given and stage == "settings":
         try:
             secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), given["--secret_name"])
@@ -2356,7 +2360,7 @@ def main() -> None:
     LOG.setLevel(logging.INFO)
     glue_context = GlueContext(SparkContext.getOrCreate())
     job = Job(glue_context)
-    given = dict(zip(sys.argv[1:], sys.argv[2:], strict=False))
+    given = dict(itertools.pairwise(sys.argv))
     job.init(given.get("--JOB_NAME", ""), {})
     run(sys.argv, glue_context.spark_session, job.commit)
 

@@ -1,4 +1,4 @@
-"""python -m local run JOB_NAME [--key value ...]  |  python -m local demo [--keep]"""
+"""The commands: `run` acts as the Glue service for one run, `demo` shows a whole pipeline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from local import demo
 from local.glue import RunnerError, run_job
 from local.services import ServiceError, exit_on_sigterm
 
-USAGE = __doc__ or ""
+USAGE = "python -m local run JOB_NAME [--key value ...]  |  python -m local demo [--keep]"
 
 
 def run(arguments: Sequence[str]) -> int:

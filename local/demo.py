@@ -142,7 +142,8 @@ def preview(data: bytes, *, colour: bool) -> Iterator[str]:
             cells.append(f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if colour else text)
         yield "  " + "  ".join(cells)
     if colour:
-        yield f"  \x1b[{COLOURS['source']}m■ from the source\x1b[0m  \x1b[{COLOURS['table']}m■ filled from the table\x1b[0m"
+        legend = {"source": "from the source", "table": "filled from the table"}
+        yield "  " + "  ".join(f"\x1b[{COLOURS[kind]}m■ {text}\x1b[0m" for kind, text in legend.items())
     else:
         yield "  + filled from the table; all else is from the source"
 

@@ -1,0 +1,1 @@
+"""Tests of the job on real parts; conftest.py starts them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,7 @@ def spark(aws: Aws) -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     cloudpickle.register_pickle_by_value(glue_job)
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2]")
         .config("spark.jars", str(jdbc_jar()))
@@ -87,6 +89,7 @@ class Pipeline:
     database: MariaDB
     name: str
     webhook: str = ""
+    connection_name: str = ""
 
     def sql(self, *statements: str) -> None:
         """Runs SQL as the owner of the database."""
@@ -120,18 +123,14 @@ class Pipeline:
             client.put_secret_value(SecretId=self.name, SecretString=json.dumps(values))
 
     def connection(self, **changes: str) -> None:
-        """Stores the Glue connection, with changes."""
+        """Stores a Glue connection, with changes, and uses it from now on."""
         properties = {
             "JDBC_CONNECTION_URL": f"jdbc:mysql://{self.database.host}:{self.database.port}/{self.database.database}",
             "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver",
         } | changes
-        client = self.aws.client("glue")
-        definition = {"Name": self.name, "ConnectionType": "JDBC", "ConnectionProperties": properties}
-        try:
-            client.create_connection(ConnectionInput=definition)
-        except client.exceptions.AlreadyExistsException:
-            client.delete_connection(ConnectionName=self.name)
-            client.create_connection(ConnectionInput=definition)
+        self.connection_name = f"{self.name}-{next(NUMBERS)}"
+        definition = {"Name": self.connection_name, "ConnectionType": "JDBC", "ConnectionProperties": properties}
+        self.aws.client("glue").create_connection(ConnectionInput=definition)
 
     def arguments(self, **changes: str) -> list[str]:
         """The argument vector of a run."""
@@ -139,7 +138,7 @@ class Pipeline:
             "JOB_NAME": f"job-{self.name}",
             "JOB_RUN_ID": "jr_1",
             "secret_name": self.name,
-            "connection_name": self.name,
+            "connection_name": self.connection_name,
             "source_bucket": "lake",
             "source_key": f"in/{self.name}.json",
             "destination_bucket": "lake",

@@ -27,7 +27,7 @@ TABLES = st.lists(st.lists(CELL, min_size=3, max_size=3), min_size=1, max_size=2
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(table=TABLES)
 def test_lines_agree_with_the_oracle_and_read_back(spark, form, table):
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     frame = spark.createDataFrame([(i, *row) for i, row in enumerate(table)], "i int, a string, b string, c string")
     lines = frame.select("i", csv_line([F.col("a"), F.col("b"), F.col("c")], form).alias("line")).collect()
@@ -39,7 +39,7 @@ def test_lines_agree_with_the_oracle_and_read_back(spark, form, table):
 
 
 def test_missing_and_empty_stay_distinguishable(spark):
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     row = spark.range(1).select(csv_line([F.lit(None).cast("string"), F.lit("")], CsvFormat()).alias("line")).collect()
     assert row[0].line == ',""\n'

@@ -18,8 +18,10 @@ from glue_job import (
     OutputError,
     Upload,
     UploadTask,
+    line_bytes,
+    plan_upload,
+    upload_rows,
 )
-from glue_job import line_bytes, plan_upload, upload_rows
 
 BUCKETS = st.lists(
     st.tuples(st.integers(1, 10), st.one_of(st.integers(1, 100), st.integers(1, 40 * MIB), st.just(5000 * MIB))),

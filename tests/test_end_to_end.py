@@ -1,0 +1,136 @@
+"""The deployed job through `python -m local run`: the uploaded script, its own process, exit status, no leftovers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from local.deploy import ARTIFACTS, Pipeline, deploy
+from tests import oracle
+from tests.conftest import NUMBERS, ROOT
+
+ROWS = [(str(i), f"顧客{i}", None if i % 3 else f"{i}.50") for i in range(1, 501)]
+RECORDS = [{"id": i, "name": None if i % 2 else f"新{i}", "tags": [1.5, "あ"]} for i in range(250, 750)]
+
+
+@pytest.fixture
+def deployed(aws, database, slack):
+    """A deployed pipeline with a table and a source."""
+    name = f"e2e{next(NUMBERS)}"
+    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), price DECIMAL(8,2))")
+        cursor.executemany(f"INSERT INTO {name} VALUES (%s, %s, %s)", ROWS)
+    pipeline = Pipeline(name, name, "lake", f"in/{name}.json", "lake", f"out/{name}.csv", slack.webhook)
+    deploy(aws, database, pipeline, ROOT / "glue_job.py")
+    aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=json.dumps(RECORDS).encode())
+    return pipeline
+
+
+def command(aws, *arguments: str) -> subprocess.Popen:
+    """`python -m local ...` as a user starts it."""
+    environment = {**os.environ, **aws.environment()}
+    return subprocess.Popen(
+        [sys.executable, "-m", "local", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def processes_with(text: str) -> list[str]:
+    """Living processes whose command line or environment holds a text."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        try:
+            line = (folder / "cmdline").read_bytes() + (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if text.encode() in line and folder.name != str(os.getpid()):
+            found.append(line.replace(b"\0", b" ").decode(errors="replace")[:200])
+    return found
+
+
+def test_the_deployed_job_publishes_what_the_oracle_says(aws, slack, deployed, database):
+    process = command(aws, "run", deployed.job, "--language", "en")
+    log, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, log
+    expected = oracle.overlay([json.dumps(RECORDS).encode()], ("id", "name", "price"), ROWS)
+    output = aws.client("s3").get_object(Bucket="lake", Key=deployed.destination_file)["Body"].read()
+    assert output == expected.csv
+    result = json.loads(log.split(" RESULT ", 1)[1].splitlines()[0])
+    assert {name: result[name] for name in expected.counts} == expected.counts
+    assert [message["text"] for message in slack.messages] == [f"✅ {deployed.job}: published"]
+    for secret in (database.password, slack.webhook):
+        assert secret not in log
+
+
+def test_a_failed_job_exits_with_1_and_one_message(aws, slack, deployed, database):
+    process = command(aws, "run", deployed.job, "--source_key", "in/nope.json")
+    log, _ = process.communicate(timeout=180)
+    assert process.returncode == 1
+    assert "SourceError: No source object at s3://lake/in/nope.json." in log.splitlines()[-1]
+    [message] = slack.messages
+    assert message["text"] == f"❌ {deployed.job}: 失敗しました (入力の読み取り)"
+    for secret in (database.password, slack.webhook):
+        assert secret not in log
+
+
+def test_the_uploaded_script_runs_not_the_working_copy(aws, deployed):
+    script = b"import sys, os\nprint('uploaded', os.getcwd(), sys.argv[1:])\nimport glue_job\n"
+    aws.client("s3").put_object(Bucket=ARTIFACTS, Key="glue_job.py", Body=script)
+    process = command(aws, "run", deployed.job)
+    log, _ = process.communicate(timeout=60)
+    assert "uploaded" in log
+    assert "'--JOB_NAME', '" + deployed.job in log
+    assert "--extra-jars" not in log
+    assert process.returncode == 1
+    assert "attempted to" in log or "circular" in log or "glue_job" in log
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_runner_leaves_no_process(aws, deployed, number):
+    marker = f"stopped-{deployed.name}-{number}"
+    aws.client("s3").put_object(
+        Bucket=ARTIFACTS,
+        Key="glue_job.py",
+        Body=b"from pyspark import SparkContext\nSparkContext.getOrCreate()\nprint('ready', flush=True)\nimport time\ntime.sleep(600)\n",
+    )
+    process = command(aws, "run", deployed.job, "--marker", marker)
+    assert process.stdout
+    while "ready" not in process.stdout.readline():
+        assert process.poll() is None
+    assert processes_with(marker)
+    process.send_signal(number)
+    assert process.wait(30) != 0
+    deadline = time.monotonic() + 30
+    while processes_with(marker) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not processes_with(marker)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["run", "nope"], "There is no Glue job 'nope'. Jobs: "),
+        (["run"], "usage: python -m local run JOB_NAME"),
+        (["run", "x", "--a"], "expected --key value pairs after the job's name, at '--a'"),
+        (["run", "x", "--JOB_NAME", "y"], "name the job right after `run`"),
+        (["fly"], "usage: python -m local"),
+    ],
+)
+def test_wrong_commands_are_explained(aws, arguments, text):
+    process = command(aws, *arguments)
+    log, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert text in log
+    assert "Traceback" not in log

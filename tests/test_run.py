@@ -1,0 +1,224 @@
+"""Section `run`: every failure leaves the output as it was, tells Slack once, and raises."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+
+import pytest
+
+import glue_job
+from glue_job import JobError
+from local.services import Reply
+
+OLD = b"the output of yesterday\n"
+
+
+@pytest.fixture
+def ready(pipeline):
+    """A pipeline that would succeed, with an older output in place."""
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, name VARCHAR(20))",
+        f"INSERT INTO {pipeline.name} VALUES (1, 'a')",
+    )
+    pipeline.put(b'{"id":1}\n{"id":2}\n')
+    pipeline.put(OLD, f"out/{pipeline.name}.csv")
+    return pipeline
+
+
+def fails(pipeline, slack, caplog, stage: str, message: str, **arguments: str) -> None:
+    """Runs the job, expects a failure, and checks everything a failed run promises."""
+    slack.messages.clear()
+    with caplog.at_level(logging.INFO), pytest.raises(JobError) as caught:
+        pipeline.run(**{"language": "en", **arguments})
+    error = caught.value
+    assert message in str(error)
+    assert error.__suppress_context__
+    assert pipeline.output() == OLD
+    assert not pipeline.uploads()
+    for secret in (pipeline.database.password, pipeline.webhook, pipeline.webhook.rpartition("/")[2]):
+        assert secret not in f"{error} {caplog.text} {slack.messages}"
+    if slack.messages:
+        [payload] = slack.messages
+        assert payload["text"] == f"❌ job-{pipeline.name}: failed ({glue_job.TEXTS['en'][stage]})"
+        shown = str(payload["blocks"])
+        cause = error.message("en").cause
+        assert glue_job.slack_escape(cause) in shown.replace("\\n", "\n").replace("\\'", "'").replace("\\\\", "\\")
+        assert "is unchanged" in shown
+
+
+def test_success_tells_slack_and_commits_first(ready, slack):
+    order = []
+    result = glue_job.run(ready.arguments(language="en"), ready.spark, lambda: order.append(len(slack.messages)))
+    assert order == [0]
+    assert ready.output() == b"id,name\n1,a\n2,\n"
+    [payload] = slack.messages
+    assert payload["text"] == f"✅ job-{ready.name}: published"
+    assert (result.matched, result.source_only, result.plan) == (1, 1, "scan")
+
+
+def test_no_webhook_is_fine(ready, slack):
+    ready.secret(slack_webhook="")
+    ready.run()
+    assert not slack.messages
+
+
+def test_slack_down_does_not_fail_the_run(ready, slack, monkeypatch):
+    monkeypatch.setattr(glue_job.time, "sleep", lambda _: None)
+    slack.answer(*[Reply(status=500)] * 4)
+    ready.run()
+    assert not slack.messages
+    assert ready.output() == b"id,name\n1,a\n2,\n"
+
+
+def test_failed_commit_is_a_failed_run(ready, slack):
+    def commit() -> None:
+        raise RuntimeError("bookmark service down")
+
+    with pytest.raises(JobError, match="RuntimeError: bookmark service down"):
+        glue_job.run(ready.arguments(language="en"), ready.spark, commit)
+    assert [payload["text"] for payload in slack.messages] == [f"❌ job-{ready.name}: failed (finishing)"]
+
+
+def test_wrong_argument(ready, slack, caplog):
+    fails(ready, slack, caplog, "settings", "Job argument --csv_quote is 'some'", csv_quote="some")
+    assert slack.messages
+
+
+def test_secret_missing(ready, slack, caplog):
+    fails(ready, slack, caplog, "secret", "Secret 'nope' does not exist", secret_name="nope")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("not json", "is not a JSON object"),
+        ('{"username":"etl"}', "lacks password, db_name, table_name"),
+    ],
+)
+def test_secret_invalid(ready, slack, caplog, text, message):
+    ready.aws.client("secretsmanager").put_secret_value(SecretId=ready.name, SecretString=text)
+    fails(ready, slack, caplog, "secret", message)
+
+
+def test_connection_missing(ready, slack, caplog):
+    fails(ready, slack, caplog, "connection", "Glue connection 'nope' does not exist", connection_name="nope")
+    assert slack.messages
+
+
+def test_connection_with_another_scheme(ready, slack, caplog):
+    ready.connection(JDBC_CONNECTION_URL="jdbc:mariadb://db:3306/demo")
+    fails(ready, slack, caplog, "connection", "JDBC_CONNECTION_URL is 'jdbc:mariadb://db:3306/demo'")
+
+
+def test_destination_bucket_missing(ready, slack, caplog):
+    fails(ready, slack, caplog, "connection", "Destination bucket 'nowhere'", destination_bucket="nowhere")
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"source_key": "in/nope.json"}, {"source_key": "in/nope/"}, {"source_bucket": "nowhere"}]
+)
+def test_object_missing(ready, slack, caplog, arguments):
+    fails(ready, slack, caplog, "source", "No source object at s3://", **arguments)
+    assert slack.messages
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "has no records; publishing it would erase the output"),
+        (b"[]", "has no records"),
+        (b"{}\n{}", "has no columns"),
+        (b'{"id":1}\n{"id":}\n', "record 2, byte offset 15: expected a value"),
+        (b'[{"id":1},{"id":2', "record 2, byte offset 17: the file ends inside the array"),
+        (b'{"id":1}\n[2]\n', "Record 2 of s3://lake/in/"),
+        (b'{"ID":1,"name":2}', "has the key column 'id' (did you mean 'ID'?). Columns found: ID, name."),
+    ],
+)
+def test_wrong_source(ready, slack, caplog, data, message):
+    ready.put(data)
+    fails(ready, slack, caplog, "source", message)
+    assert slack.messages
+
+
+def test_key_missing_in_table(ready, slack, caplog):
+    ready.sql(f"ALTER TABLE {ready.name} CHANGE id Id INT")
+    fails(ready, slack, caplog, "table", "has no key column 'id' (did you mean 'Id'?). Columns found: Id, name.")
+
+
+def test_table_missing(ready, slack, caplog):
+    ready.secret(table_name=ready.name + "s")
+    fails(ready, slack, caplog, "table", f"Table demo.{ready.name}s does not exist")
+
+
+def test_database_missing(ready, slack, caplog):
+    ready.secret(db_name="nope")
+    fails(ready, slack, caplog, "table", f"Table nope.{ready.name} does not exist")
+
+
+def test_wrong_password(ready, slack, caplog):
+    ready.secret(password="wr0ng-s3cret")
+    fails(ready, slack, caplog, "table", "refused the login of 'etl'. Check username and password in the secret")
+    assert "wr0ng-s3cret" not in f"{caplog.text}{slack.messages}"
+
+
+def test_closed_port(ready, slack, caplog):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        ready.connection(JDBC_CONNECTION_URL=f"jdbc:mysql://127.0.0.1:{unused.getsockname()[1]}/demo")
+        fails(ready, slack, caplog, "table", "cannot be reached. Check endpoint and port")
+
+
+def test_silent_host_is_given_up_in_bounded_time(ready, slack, caplog):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"jdbc:mysql://127.0.0.1:{silent.getsockname()[1]}/demo?connectTimeout=2000&socketTimeout=2000"
+        ready.connection(JDBC_CONNECTION_URL=url)
+        start = time.monotonic()
+        fails(ready, slack, caplog, "table", "cannot be reached")
+        assert time.monotonic() - start < 30
+
+
+def test_driver_class_missing(ready, slack, caplog):
+    ready.connection(JDBC_DRIVER_CLASS_NAME="com.example.Driver")
+    fails(ready, slack, caplog, "table", "JDBC driver class 'com.example.Driver' is not on the class path")
+
+
+def test_character_the_encoding_lacks(ready, slack, caplog):
+    ready.put('{"id":1}\n{"id":2,"name":"☃"}\n'.encode())
+    expected = "row 2, column 'name': cp932 has no character '☃' (U+2603)"
+    fails(ready, slack, caplog, "publish", expected, csv_encoding="cp932")
+
+
+def test_column_name_the_encoding_lacks(ready, slack, caplog):
+    ready.put('{"id":1,"☃":2}'.encode())
+    fails(ready, slack, caplog, "publish", "header, column '☃': cp932 has no character", csv_encoding="cp932")
+
+
+def test_character_the_encoding_lacks_in_a_multipart_upload(ready, slack, caplog):
+    lines = [json.dumps({"id": i, "name": "x" * 400}) for i in range(60_000)]
+    lines[50_000] = '{"id":50000,"name":"☃"}'
+    ready.put("\n".join(lines).encode())
+    expected = "row 50001, column 'name': cp932 has no character '☃'"
+    fails(ready, slack, caplog, "publish", expected, csv_encoding="cp932")
+
+
+def test_access_denied(ready, slack, caplog, monkeypatch):
+    from botocore.exceptions import ClientError
+
+    real = glue_job.s3_client
+
+    def client_without_rights(region):
+        client = real(region)
+
+        def denied(**_):
+            raise ClientError({"Error": {"Code": "AccessDenied"}}, "HeadObject")
+
+        client.head_object = denied
+        return client
+
+    monkeypatch.setattr(glue_job, "s3_client", client_without_rights)
+    fails(ready, slack, caplog, "source", f"AWS denied s3:GetObject / s3:ListBucket on s3://lake/in/{ready.name}.json")

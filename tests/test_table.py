@@ -1,0 +1,187 @@
+"""Section `table`: the database's own text for every type, ranges, keys, and names that need quoting."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from glue_job import TableColumn, TableError, key_ranges, quote_name, table_error, text_expression, text_literal
+from tests.test_secret import SECRET
+
+# SQL type, value as SQL, the text in the CSV
+TYPES = [
+    ("TINYINT(1)", "1", "1"),
+    ("BOOLEAN", "FALSE", "0"),
+    ("TINYINT", "-128", "-128"),
+    ("SMALLINT UNSIGNED", "65535", "65535"),
+    ("MEDIUMINT", "-8388608", "-8388608"),
+    ("INT(5) ZEROFILL", "42", "00042"),
+    ("BIGINT UNSIGNED", "18446744073709551615", "18446744073709551615"),
+    ("DECIMAL(12,4)", "1.5", "1.5000"),
+    ("DECIMAL(65,30)", "0.1", "0.100000000000000000000000000000"),
+    ("FLOAT", "1.1", "1.1"),
+    ("DOUBLE", "0.1", "0.1"),
+    ("BIT(1)", "b'1'", "1"),
+    ("BIT(64)", "b'1111111111111111111111111111111111111111111111111111111111111111'", str(2**64 - 1)),
+    ("DATE", "'2026-01-02'", "2026-01-02"),
+    ("DATE", "'0000-00-00'", "0000-00-00"),
+    ("DATETIME", "'2026-01-02 03:04:05'", "2026-01-02 03:04:05"),
+    ("DATETIME(6)", "'2026-01-02 03:04:05.000100'", "2026-01-02 03:04:05.000100"),
+    ("DATETIME", "'0000-00-00 00:00:00'", "0000-00-00 00:00:00"),
+    ("TIMESTAMP(3) NULL", "'2026-01-02 03:04:05.120'", "2026-01-02 03:04:05.120"),
+    ("TIME", "'-838:59:59'", "-838:59:59"),
+    ("TIME(3)", "'25:00:00.5'", "25:00:00.500"),
+    ("YEAR", "2026", "2026"),
+    ("CHAR(5)", "'007'", "007"),
+    ("VARCHAR(20)", "'  髙橋 😀 '", "  髙橋 😀 "),
+    ("VARCHAR(20)", "''", ""),
+    ("TEXT", "'line\n\"two\",'", 'line\n"two",'),
+    ("LONGTEXT CHARACTER SET cp932", "'①髙'", "①髙"),
+    ("VARCHAR(20) CHARACTER SET latin1", "'é'", "é"),
+    ("VARCHAR(20) CHARACTER SET ujis", "'日本'", "日本"),
+    ("ENUM('a','日')", "'日'", "日"),
+    ("SET('a','b')", "'a,b'", "a,b"),
+    ("JSON", "'{\"a\": [1, 1.10]}'", '{"a": [1, 1.10]}'),
+    ("BINARY(3)", "x'00ff0a'", "00ff0a"),
+    ("VARBINARY(10)", "x'DEADBEEF'", "deadbeef"),
+    ("BLOB", "x''", ""),
+    ("LONGBLOB", "x'ff'", "ff"),
+    ("POINT", "POINT(1, 2.5)", "POINT(1 2.5)"),
+    ("INET6", "'::1'", "::1"),
+    ("UUID", "'123e4567-e89b-12d3-a456-426655440000'", "123e4567-e89b-12d3-a456-426655440000"),
+    ("INT AS (1 + 1) STORED", "DEFAULT", "2"),
+]
+
+
+def test_every_type_is_the_databases_own_text(pipeline):
+    columns = ", ".join(f"c{i} {kind}" for i, (kind, _, _) in enumerate(TYPES))
+    values = ", ".join(value for _, value, _ in TYPES)
+    nulls = ", ".join("DEFAULT" if value == "DEFAULT" else "NULL" for _, value, _ in TYPES)
+    pipeline.sql(
+        "SET sql_mode = ''",
+        f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, {columns}) CHARACTER SET utf8mb4",
+    )
+    with pipeline.database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = ''")
+        cursor.execute(f"INSERT INTO {pipeline.name} VALUES (1, {values}), (2, {nulls})")
+    pipeline.put(b'{"id":1}\n{"id":2}')
+    pipeline.run()
+    _, first, second = csv.reader(io.StringIO(pipeline.output().decode(), newline=""))
+    assert dict(zip(TYPES, first[1:], strict=True)) == {kind: kind[2] for kind in TYPES}
+    assert dict(zip(TYPES, second[1:], strict=True)) == {k: "2" if k[1] == "DEFAULT" else "" for k in TYPES}
+    assert b',"",' in pipeline.output().split(b"\n")[1]  # an empty string is present
+
+
+@pytest.mark.parametrize("kind", ["INT(6) ZEROFILL", "BIGINT UNSIGNED", "TINYINT(1)", "VARCHAR(9)"])
+def test_key_spellings_match_integers_only(pipeline, kind):
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id {kind} PRIMARY KEY, v INT)",
+        f"INSERT INTO {pipeline.name} VALUES (7, 70), (8, 80)",
+    )
+    pipeline.put(b'{"id":7}\n{"id":"7"}\n{"id":"007"}\n{"id":7.0}\n{"id":" 7"}')
+    result = pipeline.run()
+    lines = pipeline.output().decode().splitlines()[1:]
+    if kind == "VARCHAR(9)":
+        assert lines == ["7,70", "7,70", "007,", "7.0,", " 7,"]
+    else:
+        assert lines == ["7,70", "7,70", "007,70", "7.0,70", " 7,"]
+    assert result.unmatched_ids == ["000008" if "ZEROFILL" in kind else "8"]
+
+
+def test_text_keys_compare_byte_for_byte_whatever_the_collation(pipeline):
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id VARCHAR(9) COLLATE utf8mb4_general_ci PRIMARY KEY, v INT)",
+        f"INSERT INTO {pipeline.name} VALUES ('a', 1), ('É', 2)",
+    )
+    pipeline.put('{"id":"A"}\n{"id":"a"}\n{"id":"E"}\n{"id":"É"}\n{"id":"a "}'.encode())
+    pipeline.run()
+    assert pipeline.output().decode().splitlines()[1:] == ["A,", "a,1", "E,", "É,2", "a ,"]
+
+
+HOSTILE = ["a`b", 'a"b', "a'b", "a,b", "a.b", "a b", "列", "a\\b", "select", "match", "pos", "x" * 64, "line", "c0"]
+
+
+def test_names_need_no_care(pipeline):
+    columns = ", ".join(f"{quote_name(name)} INT" for name in HOSTILE)
+    table = f"t`{pipeline.name}"
+    pipeline.sql(
+        f"CREATE TABLE {quote_name(table)} (id INT PRIMARY KEY, {columns})",
+        f"INSERT INTO {quote_name(table)} VALUES (1, {', '.join(map(str, range(len(HOSTILE))))})",
+    )
+    pipeline.secret(table_name=table)
+    pipeline.put(b'{"id":1,"line":null}')
+    pipeline.run()
+    header, row = csv.reader(io.StringIO(pipeline.output().decode(), newline=""))
+    assert dict(zip(header, row, strict=True)) == {"id": "1"} | {name: str(i) for i, name in enumerate(HOSTILE)}
+
+
+def test_duplicate_keys_use_the_row_that_sorts_first(pipeline):
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id INT, v VARCHAR(9))",
+        f"INSERT INTO {pipeline.name} VALUES (1,'b'),(1,'a'),(1,'B'),(2,NULL),(2,'x'),(3,'y'),(3,'y')",
+        f"INSERT INTO {pipeline.name} VALUES (NULL,'n'),(NULL,'m')",
+    )
+    pipeline.put(b'{"id":1}\n{"id":2}\n{"id":null}')
+    result = pipeline.run()
+    assert pipeline.output().decode() == "id,v\n1,B\n2,\n,\n"
+    assert (result.table_rows, result.table_duplicates, result.unmatched, result.unmatched_ids) == (9, 4, 4, ["3"])
+
+
+def test_empty_table(pipeline):
+    pipeline.sql(f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, v INT)")
+    pipeline.put(b'[{"id":1}]')
+    result = pipeline.run()
+    assert pipeline.output() == b"id,v\n1,\n"
+    assert (result.table_rows, result.unmatched, result.source_only) == (0, 0, 1)
+
+
+def test_a_large_table_is_read_in_ranges(pipeline):
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id BIGINT PRIMARY KEY, v INT)",
+        f"INSERT INTO {pipeline.name} SELECT CAST(seq AS SIGNED) - 400000, seq FROM seq_1_to_800000",
+        f"ANALYZE TABLE {pipeline.name}",
+    )
+    pipeline.put(b'{"id":-399999}\n{"id":0}\n{"id":400000}\n{"id":400001}')
+    result = pipeline.run()
+    assert pipeline.output() == b"id,v\n-399999,1\n0,400000\n400000,800000\n400001,\n"
+    assert (result.table_rows, result.unmatched, result.unmatched_ids[0]) == (800_000, 799_997, "-399998")
+
+
+@given(st.integers(-(2**63), 2**64), st.integers(0, 2**64), st.integers(0, 10**9))
+def test_ranges_cover_every_key_once(low, span, rows):
+    predicates = key_ranges(low, low + span, rows)
+    keys = {low, low + span, low - 5, low + span + 5}
+    for predicate in predicates:
+        keys |= {
+            int(word)
+            for word in predicate.replace("=", "").split()
+            if word.lstrip("-").isdigit() and len(predicates) > 1
+        }
+    for key in keys:
+        python = [p.replace("1 = 1", "True").replace("OR k IS NULL", "").replace("AND", "and") for p in predicates]
+        assert sum(eval(text, {"k": key}) for text in python) == 1
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_literals_hold_no_text_that_could_end_them(text):
+    literal = text_literal(text)
+    assert set(literal.removeprefix("_utf8mb4 x'").removesuffix("'")) <= set("0123456789abcdef")
+
+
+def test_text_expressions():
+    assert text_expression(TableColumn("a`b", "int", "int(11)")) == "CAST(`a``b` AS CHAR CHARACTER SET utf8mb4)"
+    assert text_expression(TableColumn("a", "bit", "bit(8)")) == "CAST(`a` + 0 AS CHAR CHARACTER SET utf8mb4)"
+    assert text_expression(TableColumn("a", "blob", "blob")) == "LOWER(HEX(`a`))"
+
+
+def test_unknown_failures_keep_the_databases_words():
+    from glue_job import make_database
+
+    database = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET)
+    error = table_error("boom\nCaused by: java.sql.SQLException: Table is marked as crashed\n\tat x", database)
+    assert isinstance(error, TableError)
+    assert error.details["problem"] == "java.sql.SQLException: Table is marked as crashed"
