@@ -1142,11 +1142,13 @@ class PieceReader:
         """
         item, start = self.piece.source, self.piece.start
         if start:
-            stream = io.BufferedReader(ObjectStream(self.client, item, start - 1), BLOCK_BYTES)
-            yield from self._lines(stream, start - 1 + _skip_line(stream))
+            rest = io.BufferedReader(ObjectStream(self.client, item, start - 1), BLOCK_BYTES)
+            yield from self._lines(rest, start - 1 + _skip_line(rest))
             return
         raw = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
-        stream = raw if _peek(raw, 2) != GZIP_MAGIC else io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES)
+        stream: Any = raw
+        if _peek(raw, 2) == GZIP_MAGIC:
+            stream = io.BufferedReader(gzip.GzipFile(fileobj=raw), SNIFF_BYTES)
         try:
             offset = len(stream.read(len(codecs.BOM_UTF8))) if _peek(stream, 3) == codecs.BOM_UTF8 else 0
             offset += _skip_blanks(stream)
@@ -1458,7 +1460,7 @@ def same_integer(text: str) -> str:
 
 
 def match_texts(keys: pa.Array, first: int, split: int, nonce: str, *, integer: bool) -> pa.Array:
-    """What each key is compared with; a missing key gets a text of its own, so that such rows never meet on one task."""
+    """What each key is compared with; missing keys get texts of their own, so that they never meet on one task."""
     if integer and not pc.all(pc.match_substring_regex(keys, _CANONICAL_INTEGER)).as_py():
         keys = pa.array([key if key is None else same_integer(key) for key in keys.to_pylist()], pa.string())
     if keys.null_count:

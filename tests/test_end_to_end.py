@@ -86,7 +86,7 @@ def test_a_failed_job_exits_with_1_and_one_message(aws, slack, deployed, databas
 
 
 def test_the_uploaded_script_runs_not_the_working_copy(aws, deployed):
-    script = b"import sys, os\nprint('uploaded', os.getcwd(), sys.argv[1:])\nimport glue_job\n"
+    script = b"import sys\nprint('uploaded', sys.argv[1:])\nimport glue_job\n"
     aws.client("s3").put_object(Bucket=ARTIFACTS, Key="glue_job.py", Body=script)
     process = command(aws, "run", deployed.job)
     log, _ = process.communicate(timeout=60)
@@ -94,7 +94,7 @@ def test_the_uploaded_script_runs_not_the_working_copy(aws, deployed):
     assert "'--JOB_NAME', '" + deployed.job in log
     assert "--extra-jars" not in log
     assert process.returncode == 1
-    assert "attempted to" in log or "circular" in log or "glue_job" in log
+    assert "No module named 'glue_job'" in log
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -103,7 +103,13 @@ def test_a_stopped_runner_leaves_no_process(aws, deployed, number):
     aws.client("s3").put_object(
         Bucket=ARTIFACTS,
         Key="glue_job.py",
-        Body=b"from pyspark import SparkContext\nSparkContext.getOrCreate()\nprint('ready', flush=True)\nimport time\ntime.sleep(600)\n",
+        Body=b"""
+import time
+from pyspark import SparkContext
+SparkContext.getOrCreate()
+print("ready", flush=True)
+time.sleep(600)
+""",
     )
     process = command(aws, "run", deployed.job, "--marker", marker)
     assert process.stdout
