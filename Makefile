@@ -4,7 +4,7 @@ VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup demo test lint fmt clean
+.PHONY: help setup demo test scale lint fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the servic
 
 test: setup ## all tests, on real MariaDB, Spark and HTTP servers
 	$(PYTHON) -m pytest
+
+scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle
+	$(PYTHON) -m bench.scale
 
 lint: $(STAMP) ## ruff and mypy
 	$(PYTHON) -m ruff check .

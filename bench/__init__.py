@@ -1,0 +1,1 @@
+"""Measurements; `make` targets run them."""
