@@ -45,7 +45,7 @@ SELECT seq, CONCAT('顧客', seq), LPAD(seq % 9999999, 7, '0'), seq * 1.5, seq %
        CASE seq % 4 WHEN 0 THEN NULL WHEN 1 THEN 'a, b' WHEN 2 THEN CONCAT('says "', seq, '"') ELSE 'two\\nlines' END
 FROM seq_1_to_{ROWS}
 """
-# What the plain text of a run looks like where there is no colour.
+# How an origin looks where there is no colour, and where there is (ANSI).
 MARKS = {"source": "", "table": "+", "missing": ""}
 COLOURS = {"source": "36", "table": "33", "missing": "2"}
 
@@ -174,7 +174,7 @@ def show_message(message: Mapping[str, Any]) -> None:
                 print(f"  │ {line}")
 
 
-def wait_for_ctrl_c(environment: Mapping[str, str], slack: SlackReceiver) -> None:
+def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: SlackReceiver) -> None:
     """Keeps the services up, says how to use them, and shows further Slack messages."""
     seen = len(slack.messages)
     print("\nThe services stay up until Ctrl-C. In another terminal, in this folder:\n")
@@ -185,6 +185,9 @@ def wait_for_ctrl_c(environment: Mapping[str, str], slack: SlackReceiver) -> Non
     upload = f"boto3.client('s3').upload_file('my.json', '{PIPELINE.source_bucket}', 'in/my.json')"
     print(f'  .venv/bin/python -c "import boto3; {upload}"')
     print(f"  .venv/bin/python -m local run {PIPELINE.job} --source_key in/my.json --language en")
+    print(f"\nYour own table: replace `{PIPELINE.table}` with any MySQL client.\n")
+    login = f"--host={database.host} --port={database.port} --user={database.user} --password={database.password}"
+    print(f"  mariadb {login} {database.database} < my_table.sql")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             for message in slack.messages[seen:]:
@@ -250,5 +253,5 @@ def main(*, keep: bool) -> int:
         show_outcome(aws, slack, result)
         print(f"\nThe demo took {time.monotonic() - start:.0f} s.", flush=True)
         if keep:
-            wait_for_ctrl_c(aws.environment(), slack)
+            wait_for_ctrl_c(aws.environment(), database, slack)
     return status
