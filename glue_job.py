@@ -31,7 +31,7 @@ import traceback
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -51,6 +51,7 @@ from pyspark.sql import functions as F
 LOG = logging.getLogger("glue_job")
 
 MIB = 1024 * 1024
+AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, read_timeout=60)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -884,9 +885,6 @@ def s3_client(region: str | None) -> Any:
     return boto3.client("s3", region_name=region, config=AWS_CONFIG)
 
 
-AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, read_timeout=60)
-
-
 class SourceObject(NamedTuple):
     """One S3 object, pinned to the version that was listed."""
 
@@ -1544,6 +1542,8 @@ SPATIAL_TYPES = frozenset(
 )
 # Types whose texts differ when their values do, so that a unique index proves the texts unique.
 EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
+# What MariaDB Connector/J ("Could not connect") and MySQL Connector/J ("Communications link") say.
+_UNREACHABLE = re.compile("Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException")
 ROWS_PER_RANGE = 250_000
 MAX_RANGES = 64
 
@@ -1617,28 +1617,31 @@ def query(spark: SparkSession, database: Database, sql: str) -> DataFrame:
 
 @contextmanager
 def database_errors(database: Database) -> Iterator[None]:
-    """Turns what Spark and the driver throw into a TableError."""
+    """Turns what the database and its driver throw into a TableError; other failures of Spark go on as they are."""
     try:
         yield
     except JobError:
         raise
     except Exception as error:
-        raise received_from_executor(error) or table_error(str(error), database) from error
+        failure = received_from_executor(error) or table_error(str(error), database)
+        if failure is None:
+            raise
+        raise failure from error
 
 
-def table_error(text: str, database: Database) -> JobError:
-    """The TableError that the text of a Java exception stands for."""
+def table_error(text: str, database: Database) -> TableError | None:
+    """The TableError that the text of a Java exception stands for, or None when no database had a part in it."""
     host, user, driver = database.host, database.secret.username, database.driver
     if "ClassNotFoundException" in text or "did not specify a JDBC driver" in text:
         return TableError("driver_missing", driver=driver)
     if "No suitable driver" in text or "The driver could not open a JDBC connection" in text:
         return TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])
-    if re.search(r"Access denied for user|SQLInvalidAuthorizationSpecException", text):
+    if "Access denied for user" in text:
         return TableError("login_refused", host=host, user=user, secret=database.secret.name)
-    if re.search(r"Unknown database", text):
-        return TableError("table_missing", table=database.secret.db_name, user=user, near="")
-    if re.search(r"SQLNonTransientConnectionException|CommunicationsException|[Cc]onnect timed out|UnknownHost", text):
+    if _UNREACHABLE.search(text):
         return TableError("database_unreachable", host=host)
+    if "java.sql." not in text:
+        return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
     return TableError("database_failed", host=host, problem=cause[-1][:500])
 
@@ -2090,7 +2093,7 @@ def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settin
     if len(tasks) == 1 and sum(size for _, size, _ in overlay.buckets) <= MIN_TASK_BYTES:
         return sum(part.bytes for part in rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
     with MultipartUpload(client, upload.bucket, upload.key, upload.content_type) as multipart:
-        upload = Upload(**(vars(upload) | {"upload_id": multipart.upload_id}))
+        upload = replace(upload, upload_id=multipart.upload_id)
         found = rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect()
         parts = [{"PartNumber": part.part, "ETag": part.etag} for part in sorted(found)]
         multipart.complete(parts)
@@ -2186,6 +2189,11 @@ def send(client: Any, upload: Upload, number: int, data: bytes) -> dict[str, Any
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+SHUFFLE_BYTES = 64 * MIB
+CELL_BYTES = 16  # a guess: the catalogue's average row length is not there for views
+MAX_SHUFFLE_PARTITIONS = 4_000
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run did. All counts are rows or records but for `filled_cells` and `bytes`."""
@@ -2231,11 +2239,6 @@ def shuffle_partitions(source: Source, table: Table, parallelism: int) -> int:
     """Partitions of the join: about SHUFFLE_BYTES each, by the bytes of the source and the statistics of the table."""
     table_bytes = table.rows * len(table.columns) * CELL_BYTES
     return min(max((source.size + table_bytes) // SHUFFLE_BYTES, 2 * parallelism), MAX_SHUFFLE_PARTITIONS)
-
-
-SHUFFLE_BYTES = 64 * MIB
-CELL_BYTES = 16  # a guess: the catalogue's average row length is not there for views
-MAX_SHUFFLE_PARTITIONS = 4_000
 
 
 def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: Progress) -> Result:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import re
 import socket
 import time
 
@@ -95,6 +97,8 @@ def test_messages_stay_within_slacks_limits():
 
 def test_every_stage_has_a_name_in_both_languages():
     assert set(glue_job.TEXTS["ja"]) == set(glue_job.TEXTS["en"])
+    stages = set(re.findall(r'progress\("(\w+)"\)', inspect.getsource(glue_job)))
+    assert {"secret", "source", "table", "overlay", "publish", "commit"} <= stages <= set(glue_job.TEXTS["en"])
 
 
 @pytest.fixture

@@ -9,9 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue_job import TableColumn, TableError, key_ranges, quote_name, table_error, text_expression, text_literal
+from glue_job import (
+    TableColumn,
+    TableError,
+    key_ranges,
+    make_database,
+    quote_name,
+    table_error,
+    text_expression,
+    text_literal,
+)
 from tests.test_secret import SECRET
 
+DATABASE = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET)
 # SQL type, value as SQL, the text in the CSV
 TYPES = [
     ("TINYINT(1)", "1", "1"),
@@ -131,6 +141,21 @@ def test_duplicate_keys_use_the_row_that_sorts_first(pipeline):
     assert (result.table_rows, result.table_duplicates, result.unmatched, result.unmatched_ids) == (9, 4, 4, ["3"])
 
 
+def test_five_hundred_columns(pipeline):
+    columns = ", ".join(f"c{i} INT" for i in range(500))
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, {columns})",
+        f"INSERT INTO {pipeline.name} VALUES (1, {', '.join(map(str, range(500)))})",
+    )
+    pipeline.put(b'{"id":1,"c7":null,"c8":"x"}\n{"id":2}')
+    result = pipeline.run()
+    header, first, second = pipeline.output().decode().splitlines()
+    assert header.split(",") == ["id", "c7", "c8", *(f"c{i}" for i in range(500) if i not in {7, 8})]
+    assert first.split(",") == ["1", "7", "x", *(str(i) for i in range(500) if i not in {7, 8})]
+    assert second == "2" + "," * 500
+    assert result.filled_cells == 499
+
+
 def test_empty_table(pipeline):
     pipeline.sql(f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, v INT)")
     pipeline.put(b'[{"id":1}]')
@@ -179,9 +204,10 @@ def test_text_expressions():
 
 
 def test_unknown_failures_keep_the_databases_words():
-    from glue_job import make_database
-
-    database = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET)
-    error = table_error("boom\nCaused by: java.sql.SQLException: Table is marked as crashed\n\tat x", database)
+    error = table_error("boom\nCaused by: java.sql.SQLException: Table is marked as crashed\n\tat x", DATABASE)
     assert isinstance(error, TableError)
     assert error.details["problem"] == "java.sql.SQLException: Table is marked as crashed"
+
+
+def test_failures_of_spark_itself_are_not_blamed_on_the_database():
+    assert table_error("Job aborted: java.lang.OutOfMemoryError: Java heap space", DATABASE) is None
