@@ -876,7 +876,7 @@ BLANKS = " \t\r\n"
 SOURCE_SCHEMA = "pos bigint, match string, cells array<string>, summary string"
 _SPACE = re.compile(f"[{BLANKS}]*")
 _CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
-_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")  # Decimal refuses exponents of 19 digits
 MAX_INTEGER_DIGITS = 20  # BIGINT UNSIGNED
 
 
@@ -1452,7 +1452,7 @@ def same_integer(text: str) -> str:
     if not _NUMBER.fullmatch(text):
         return text
     number = Decimal(text)
-    if number.adjusted() >= MAX_INTEGER_DIGITS or number != number.to_integral_value():
+    if (number and number.adjusted() >= MAX_INTEGER_DIGITS) or number != number.to_integral_value():
         return text
     return str(int(number))
 

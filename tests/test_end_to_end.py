@@ -7,12 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from local.deploy import ARTIFACTS, Pipeline, deploy
+from local.glue import run_job
+from local.services import Aws
 from tests import oracle
 from tests.conftest import NUMBERS, ROOT
 
@@ -95,6 +99,50 @@ def test_the_uploaded_script_runs_not_the_working_copy(aws, deployed):
     assert "--extra-jars" not in log
     assert process.returncode == 1
     assert "No module named 'glue_job'" in log
+
+
+S3, ANY = "arn:aws:s3:::lake", "*"  # moto does not know the resource of other calls
+DENIED = {
+    "source": ("s3:*", f"{S3}/in/*", "AWS denied s3:GetObject / s3:ListBucket on s3://lake/in/"),
+    "destination": ("s3:*", f"{S3}/out/*", "AWS denied s3:PutObject on s3://lake/out/"),
+    "secret": ("secretsmanager:*", ANY, "AWS denied secretsmanager:GetSecretValue on "),
+    "connection": ("glue:GetConnection", ANY, "AWS denied glue:GetConnection on "),
+}
+
+
+@pytest.fixture(scope="module")
+def guarded_aws(database):
+    """An AWS that enforces IAM policies, with a deployed pipeline and a client of its administrator's."""
+    with Aws() as aws:
+        with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+            cursor.execute("CREATE TABLE guarded (id INT PRIMARY KEY)")
+        pipeline = Pipeline("guarded", "guarded", "lake", "in/a.json", "lake", "out/a.csv")
+        deploy(aws, database, pipeline, ROOT / "glue_job.py")
+        aws.client("s3").put_object(Bucket="lake", Key="in/a.json", Body=b'{"id":1}')
+        iam, keys = aws.client("iam"), {}
+        for name, (action, resource, _) in DENIED.items():
+            allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+            deny = {"Effect": "Deny", "Action": action, "Resource": resource}
+            policy = {"Version": "2012-10-17", "Statement": [allow, deny]}
+            iam.create_user(UserName=name)
+            iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy))
+            keys[name] = iam.create_access_key(UserName=name)["AccessKey"]
+        requests.post(f"{aws.endpoint}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
+        yield aws, keys
+
+
+@pytest.mark.parametrize("denied", list(DENIED))
+def test_access_denied_names_call_and_place(guarded_aws, denied):
+    aws, keys = guarded_aws
+    environment = aws.environment() | {
+        "AWS_ACCESS_KEY_ID": keys[denied]["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": keys[denied]["SecretAccessKey"],
+    }
+    with tempfile.TemporaryFile() as output:
+        assert run_job("job-guarded", {}, environment=environment, output=output) == 1
+        output.seek(0)
+        last = output.read().decode().strip().splitlines()[-1]
+    assert DENIED[denied][2] in last
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -204,21 +204,3 @@ def test_character_the_encoding_lacks_in_a_multipart_upload(ready, slack, caplog
     ready.put("\n".join(lines).encode())
     expected = "row 50001, column 'name': cp932 has no character '☃'"
     fails(ready, slack, caplog, "publish", expected, csv_encoding="cp932")
-
-
-def test_access_denied(ready, slack, caplog, monkeypatch):
-    from botocore.exceptions import ClientError
-
-    real = glue_job.s3_client
-
-    def client_without_rights(region):
-        client = real(region)
-
-        def denied(**_):
-            raise ClientError({"Error": {"Code": "AccessDenied"}}, "HeadObject")
-
-        client.head_object = denied
-        return client
-
-    monkeypatch.setattr(glue_job, "s3_client", client_without_rights)
-    fails(ready, slack, caplog, "source", f"AWS denied s3:GetObject / s3:ListBucket on s3://lake/in/{ready.name}.json")
