@@ -1,0 +1,311 @@
+# Reads the two JSON files and checks them. Every error is reported in one plan, by the data source at the end,
+# and nothing is planned while there is one.
+
+locals {
+  configs_text = file(var.configs_file)
+  configs_json = jsondecode(local.configs_text)
+  common_json  = jsondecode(file(var.common_settings_file))
+  entries      = try({ for name, entry in local.configs_json.configs : name => entry }, {})
+
+  # Where a value stands in: `configs.<name>.<section>.<field>`.
+  fields = {
+    SecretsManager = ["username", "password", "table_name", "db_name", "credentials_version"]
+    S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file"]
+    slack          = ["slack_webhook"]
+    Database       = ["endpoint", "dbtype", "port", "enforce_ssl"]
+    Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
+    csv            = ["encoding", "delimiter", "line_ending", "quote", "null", "escape_formulas"]
+  }
+  scalars = ["schedule", "enabled", "key", "language", "secret_arn"]
+  common_fields = {
+    Glue       = ["worker_type", "number_of_workers", "timeout_minutes", "glue_version"]
+    connection = ["security_group_id", "subnet_id", "availability_zone", "jdbc_driver"]
+  }
+  common_scalars = ["role_arn", "kms_key_arn", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "artifact_bucket"]
+
+  # What was never filled in.
+  placeholder = "(?i)^(<.*>|change[-_ ]?me.*|replace[-_ ]?me.*|your[-_ ].*|x{3,}|\\*{3,}|placeholder|todo|https://hooks\\.slack\\.com/services/(.*(x{8,}|<).*|t0+/.*))?$"
+
+  cron_number = {
+    minute = "[1-5]?[0-9]"
+    hour   = "1?[0-9]|2[0-3]"
+    day    = "[1-9]|[12][0-9]|3[01]"
+    month  = "[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
+    week   = "[1-7]|SUN|MON|TUE|WED|THU|FRI|SAT"
+    year   = "19[7-9][0-9]|2[01][0-9][0-9]"
+  }
+  cron_item  = { for unit, number in local.cron_number : unit => "(\\*|(${number})(-(${number}))?)(/[1-9][0-9]*)?" }
+  cron_field = { for unit, item in local.cron_item : unit => "${item}(,${item})*" }
+  cron_day   = "(L|LW|(${local.cron_number.day})W|${local.cron_field.day})"
+  cron_week  = "(L|(${local.cron_number.week})(L|#[1-5])|${local.cron_field.week})"
+  cron = join("", [
+    "^cron\\(${local.cron_field.minute} ${local.cron_field.hour} ",
+    "(${local.cron_day} ${local.cron_field.month} \\?|\\? ${local.cron_field.month} ${local.cron_week})",
+    " ${local.cron_field.year}\\)$",
+  ])
+
+  worker_types = "^(G\\.(1|2|4|8|12|16)X|R\\.(1|2|4|8)X)$"
+  arn          = "^arn:aws[a-z-]*"
+
+  # Rules for one field each: the pattern its text must match, and how people are told. `json` is the type: string,
+  # number, boolean or port (number or string). Secrets are checked further down, where nothing can quote them.
+  entry_rules = {
+    "SecretsManager.table_name"          = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>]{1,64}$", rule = "must be the name of a table (1 to 64 characters)" }
+    "SecretsManager.db_name"             = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>?&#]{1,64}$", rule = "must be the name of a database (1 to 64 characters)" }
+    "SecretsManager.credentials_version" = { json = "number", match = "^[1-9][0-9]{0,8}$", rule = "must be a whole number from 1; raise it when a password or webhook changed" }
+    "S3.source_bucket"                   = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
+    "S3.source_key"                      = { json = "string", need = true, match = "^[^/$<][^$<]{0,1023}$", rule = "must be the key of an object, a folder ending in / or a pattern with *, without a leading /" }
+    "S3.destination_bucket"              = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
+    "S3.destination_file"                = { json = "string", need = true, match = "^[^/$*?<]([^$*?<]{0,1022}[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without *" }
+    "Database.endpoint"                  = { json = "string", need = true, match = "^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$", rule = "must be the host name of the database, without scheme and port" }
+    "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb)$", rule = "must be mysql or mariadb" }
+    "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
+    "Database.enforce_ssl"               = { json = "boolean", match = "", rule = "must be true or false" }
+    "Glue.worker_type"                   = { json = "string", match = local.worker_types, rule = "must be a worker type: G.1X G.2X G.4X G.8X G.12X G.16X R.1X R.2X R.4X R.8X" }
+    "Glue.number_of_workers"             = { json = "number", match = "^([2-9]|[1-9][0-9]|[12][0-9]{2})$", rule = "must be a whole number from 2 to 299" }
+    "Glue.timeout_minutes"               = { json = "number", match = "^([1-9][0-9]{0,3}|100[0-7][0-9]|10080)$", rule = "must be a whole number of minutes from 1 to 10080" }
+    "Glue.execution_class"               = { json = "string", match = "^(STANDARD|FLEX)$", rule = "must be STANDARD or FLEX" }
+    "csv.encoding"                       = { json = "string", match = "^(utf-8|utf-8-sig|cp932)$", rule = "must be utf-8, utf-8-sig or cp932" }
+    "csv.delimiter"                      = { json = "string", match = "^([^\"\\r\\n\\x00]|tab|\\\\t)$", rule = "must be one character, or tab" }
+    "csv.line_ending"                    = { json = "string", match = "^(lf|crlf)$", rule = "must be lf or crlf" }
+    "csv.quote"                          = { json = "string", match = "^(minimal|all)$", rule = "must be minimal or all" }
+    "csv.null"                           = { json = "string", match = "^[^\"\\r\\n]*$", rule = "must be a text without quotes and line breaks" }
+    "csv.escape_formulas"                = { json = "boolean", match = "", rule = "must be true or false" }
+    "schedule"                           = { json = "string", match = local.cron, rule = "must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan" }
+    "enabled"                            = { json = "boolean", match = "", rule = "must be true or false" }
+    "key"                                = { json = "string", match = "^.{1,64}$", rule = "must be the name of a column" }
+    "language"                           = { json = "string", match = "^(ja|en)$", rule = "must be ja or en" }
+    "secret_arn"                         = { json = "string", match = "${local.arn}:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$", rule = "must be the ARN of a secret" }
+  }
+  common_rules = {
+    "Glue.worker_type"             = merge(local.entry_rules["Glue.worker_type"], { need = true })
+    "Glue.number_of_workers"       = merge(local.entry_rules["Glue.number_of_workers"], { need = true })
+    "Glue.timeout_minutes"         = merge(local.entry_rules["Glue.timeout_minutes"], { need = true })
+    "Glue.glue_version"            = { json = "string", need = true, match = "^5\\.[01]$", rule = "must be 5.0 or 5.1 (the job is tested with 5.0)" }
+    "connection.security_group_id" = { json = "string", need = true, match = "^sg-[0-9a-f]{8,17}$", rule = "must be the id of a security group (sg-...)" }
+    "connection.subnet_id"         = { json = "string", need = true, match = "^subnet-[0-9a-f]{8,17}$", rule = "must be the id of a subnet (subnet-...)" }
+    "connection.availability_zone" = { json = "string", need = true, match = "^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$", rule = "must be the availability zone of the subnet, such as ap-northeast-1a" }
+    "role_arn"                     = { json = "string", match = "${local.arn}:iam::[0-9]{12}:role/.+$", rule = "must be the ARN of a role" }
+    "kms_key_arn"                  = { json = "string", match = "${local.arn}:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", rule = "must be the ARN of a KMS key" }
+    "permissions_boundary"         = { json = "string", match = "${local.arn}:iam::([0-9]{12}|aws):policy/.+$", rule = "must be the ARN of a policy" }
+    "log_retention_days"           = { json = "number", match = "^(1|3|5|7|14|30|60|90|120|150|180|365|400|545|731|1096|1827|2192|2557|2922|3288|3653)$", rule = "must be a retention that CloudWatch Logs has (1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 ...)" }
+    "alarm_topic_arn"              = { json = "string", match = "${local.arn}:sns:[a-z0-9-]+:[0-9]{12}:.+$", rule = "must be the ARN of an SNS topic" }
+    "artifact_bucket"              = { json = "string", match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
+  }
+}
+
+locals {
+  # What is checked: the shared settings, then each entry.
+  documents = concat(
+    [{ file = var.common_settings_file, at = "", value = local.common_json, rules = local.common_rules, fields = local.common_fields, scalars = local.common_scalars }],
+    [for name, entry in local.entries : { file = var.configs_file, at = "configs.${name}.", value = entry, rules = local.entry_rules, fields = local.fields, scalars = local.scalars }],
+  )
+
+  rule_findings = flatten([
+    for document in local.documents : [
+      for path, rule in document.rules : {
+        at    = "${document.file}: ${document.at}${path}"
+        rule  = rule
+        value = try(document.value[split(".", path)[0]][split(".", path)[1]], document.value[path], null)
+      }
+    ]
+  ])
+  rule_errors = [
+    for found in local.rule_findings :
+    found.value == null ? "${found.at} is missing: ${found.rule.rule}" : "${found.at} is ${jsonencode(found.value)}: ${found.rule.rule}"
+    if found.value == null ? try(found.rule.need, false) : !try({
+      string  = found.value == tostring(found.value) && can(regex(found.rule.match, found.value))
+      number  = found.value == tonumber(found.value) && can(regex(found.rule.match, found.value))
+      port    = can(regex(found.rule.match, found.value))
+      boolean = found.value == tobool(found.value)
+    }[found.rule.json], false)
+  ]
+
+  unknown_fields = flatten([
+    for document in local.documents : concat(
+      [
+        for field in setsubtract(try(keys(document.value), []), concat(keys(document.fields), document.scalars, document.at == "" ? ["$schema"] : [])) :
+        "${document.file}: ${document.at}${field} is unknown; known here: ${join(", ", sort(concat(keys(document.fields), document.scalars)))}"
+      ],
+      flatten([
+        for section, fields in document.fields : [
+          for field in setsubtract(try(keys(document.value[section]), []), fields) :
+          "${document.file}: ${document.at}${section}.${field} is unknown; known here: ${join(", ", sort(fields))}"
+        ]
+      ]),
+    )
+  ])
+
+  destinations = {
+    for name, entry in local.entries :
+    "s3://${try(entry.S3.destination_bucket, "")}/${try(entry.S3.destination_file, "")}" => name...
+    if try(entry.S3.destination_bucket != null && entry.S3.destination_file != null, false)
+  }
+  names_by_case = { for name, entry in local.entries : lower(name) => name... }
+  # A copied entry that kept its name would replace the first one without a word.
+  written_twice = [for name in keys(local.entries) : name if length(regexall("\"${name}\"\\s*:\\s*\\{", local.configs_text)) > 1 && can(regex("^[A-Za-z0-9_-]*$", name))]
+
+  # source_key as a regular expression: below a folder, or * within one (glue_job.py, is_source_key).
+  source_patterns = {
+    for name, entry in local.entries : name => format("^%s%s$",
+      replace(replace(entry.S3.source_key, "/([^A-Za-z0-9\\/_*-])/", "\\$1"), "*", "[^/]*"),
+      endswith(entry.S3.source_key, "/") ? ".*" : "",
+    ) if can(replace(entry.S3.source_key, "", ""))
+  }
+
+  entry_errors = flatten([
+    for name, entry in local.entries : [
+      for error in [
+        { wrong = !can(regex("^[A-Za-z][A-Za-z0-9_-]{0,39}$", name)), text = "names AWS resources: 1 to 40 letters, digits, - and _, beginning with a letter" },
+        { wrong = !can(keys(entry)), text = "must be an object with SecretsManager, S3, slack and Database" },
+        { wrong = contains(local.written_twice, name), text = "is written twice in the file; give each entry a name of its own" },
+        {
+          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], entry.S3.destination_file)), false)
+          text  = "would write its output over its source (S3.destination_file is one of the objects of S3.source_key)"
+        },
+        {
+          wrong = try(entry.Glue.execution_class == "FLEX" && !contains(["G.1X", "G.2X"], try(entry.Glue.worker_type, local.common_json.Glue.worker_type)), false)
+          text  = "runs FLEX, which needs the worker type G.1X or G.2X"
+        },
+        {
+          wrong = try(entry.secret_arn != null, false) && (try(entry.SecretsManager.username != null, false) || try(entry.SecretsManager.password != null, false))
+          text  = "has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them"
+        },
+        {
+          wrong = try(strcontains(entry.csv.null, entry.csv.delimiter), false)
+          text  = "has csv.null ${try(jsonencode(entry.csv.null), "")}, which holds csv.delimiter"
+        },
+      ] : "${var.configs_file}: configs.${name} ${error.text}" if error.wrong
+    ]
+  ])
+
+  driver = {
+    class_name = try(tostring(local.common_json.connection.jdbc_driver.class_name), "")
+    jar_uri    = try(tostring(local.common_json.connection.jdbc_driver.jar_uri), "")
+  }
+  common_errors = [
+    for error in [
+      { wrong = !can(keys(local.common_json)), text = "must hold an object with Glue and connection" },
+      {
+        wrong = !contains(["org.mariadb.jdbc.Driver", "com.mysql.cj.jdbc.Driver"], local.driver.class_name)
+        text  = "connection.jdbc_driver.class_name is ${jsonencode(local.driver.class_name)}: must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver"
+      },
+      {
+        wrong = !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && fileexists(local.driver.jar_uri)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
+        text  = "connection.jdbc_driver.jar_uri is ${jsonencode(local.driver.jar_uri)}: must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
+      },
+      {
+        wrong = !alltrue(try([for value in values(local.common_json.tags) : value == tostring(value)], [!can(local.common_json.tags)]))
+        text  = "tags must be an object of strings"
+      },
+    ] : "${var.common_settings_file}: ${error.text}" if error.wrong
+  ]
+
+  errors = concat(
+    length(local.entries) == 0 ? ["${var.configs_file}: configs must be an object with one entry per pipeline"] : [],
+    local.common_errors,
+    local.entry_errors,
+    [for names in values(local.names_by_case) : "${var.configs_file}: configs.${join(" and configs.", names)} differ only in case, and IAM roles do not" if length(names) > 1],
+    [for place, names in local.destinations : "${var.configs_file}: configs.${join(" and configs.", names)} write the same output ${place}" if length(names) > 1],
+    local.rule_errors,
+    local.unknown_fields,
+  )
+
+  # Entries whose login comes from configs.json or TF_VAR_credentials.
+  credentials = jsondecode(coalesce(var.credentials, "{}"))
+  logins = {
+    for name, entry in local.entries : name => {
+      username      = try(local.credentials[name].username, entry.SecretsManager.username, "")
+      password      = try(local.credentials[name].password, entry.SecretsManager.password, "")
+      slack_webhook = try(local.credentials[name].slack_webhook, entry.slack.slack_webhook, "")
+    }
+  }
+}
+
+data "aws_caller_identity" "current" {}
+data "aws_partition" "current" {}
+
+# Everything that is made hangs on this data source (by local.pipelines), so that a wrong file changes nothing, not
+# even with -target.
+data "aws_region" "current" {
+  lifecycle {
+    postcondition {
+      condition     = length(local.errors) == 0
+      error_message = "Correct these ${length(local.errors)} settings, then plan again:\n\n${join("\n", local.errors)}"
+    }
+    postcondition {
+      condition     = startswith(try(tostring(local.common_json.connection.availability_zone), self.name), self.name)
+      error_message = "${var.common_settings_file}: connection.availability_zone is not in the region ${self.name} that AWS_REGION or the profile selects."
+    }
+  }
+}
+
+# One condition a field, because a message may not depend on an ephemeral value. None can quote one either.
+resource "terraform_data" "credentials" {
+  for_each = { for name, entry in local.entries : name => !can(regex("^arn:", entry.secret_arn)) }
+
+  lifecycle {
+    precondition {
+      condition     = !each.value || !can(regex(local.placeholder, local.logins[each.key].username))
+      error_message = "configs.${each.key}.SecretsManager.username was never filled in: put it into TF_VAR_credentials or ${var.configs_file}."
+    }
+    precondition {
+      condition     = !each.value || !can(regex(local.placeholder, local.logins[each.key].password))
+      error_message = "configs.${each.key}.SecretsManager.password was never filled in: put it into TF_VAR_credentials (better not into ${var.configs_file})."
+    }
+    precondition {
+      condition     = local.logins[each.key].slack_webhook == "" || !can(regex(local.placeholder, local.logins[each.key].slack_webhook))
+      error_message = "configs.${each.key}.slack.slack_webhook was never filled in: put it into TF_VAR_credentials, or set it to \"\" for a pipeline that does not tell Slack."
+    }
+    precondition {
+      condition     = local.logins[each.key].slack_webhook == "" || can(regex("^https?://[^/]+/.+", local.logins[each.key].slack_webhook))
+      error_message = "configs.${each.key}.slack.slack_webhook is not a URL (https://hooks.slack.com/services/...)."
+    }
+  }
+}
+
+locals {
+  region    = data.aws_region.current.name
+  account   = data.aws_caller_identity.current.account_id
+  partition = data.aws_partition.current.partition
+  project   = "rds-glue-s3-etl"
+
+  common = {
+    kms_key_arn          = try(local.common_json.kms_key_arn, null)
+    role_arn             = try(local.common_json.role_arn, null)
+    permissions_boundary = try(local.common_json.permissions_boundary, null)
+    tags                 = try(local.common_json.tags, {})
+    log_retention_days   = try(local.common_json.log_retention_days, 90)
+    alarm_topic_arn      = try(local.common_json.alarm_topic_arn, null)
+    artifact_bucket      = try(local.common_json.artifact_bucket, null)
+  }
+
+  # One pipeline an entry, complete; the condition is what ties them to the check above.
+  pipelines = {
+    for name, entry in local.entries : name => {
+      job                = "job-${name}"
+      source_bucket      = entry.S3.source_bucket
+      source_key         = entry.S3.source_key
+      destination_bucket = entry.S3.destination_bucket
+      destination_file   = entry.S3.destination_file
+      db_name            = entry.SecretsManager.db_name
+      table_name         = entry.SecretsManager.table_name
+      jdbc_url           = "jdbc:mysql://${entry.Database.endpoint}:${entry.Database.port}/${entry.SecretsManager.db_name}${local.driver.class_name == "org.mariadb.jdbc.Driver" ? "?permitMysqlScheme" : ""}"
+      enforce_ssl        = try(entry.Database.enforce_ssl, true)
+      schedule           = try(entry.schedule, null)
+      enabled            = try(entry.enabled, true)
+      secret_arn         = try(entry.secret_arn, null)
+      tells_slack        = try(entry.slack.slack_webhook, "") != ""
+      # A new number writes the secret anew. It must not be made of secrets, as it stands in the state.
+      secret_version    = parseint(substr(sha256(jsonencode([try(entry.SecretsManager.credentials_version, 1), entry.SecretsManager.db_name, entry.SecretsManager.table_name, try(entry.secret_arn, null)])), 0, 7), 16)
+      worker_type       = try(entry.Glue.worker_type, local.common_json.Glue.worker_type)
+      number_of_workers = try(entry.Glue.number_of_workers, local.common_json.Glue.number_of_workers)
+      timeout_minutes   = try(entry.Glue.timeout_minutes, local.common_json.Glue.timeout_minutes)
+      execution_class   = try(entry.Glue.execution_class, "STANDARD")
+      options = merge(
+        { for option in ["key", "language"] : "--${option}" => entry[option] if can(entry[option]) },
+        { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
+      )
+    } if local.region != ""
+  }
+}

@@ -1,0 +1,286 @@
+provider "aws" {
+  default_tags {
+    tags = merge({ Project = local.project, ManagedBy = "terraform" }, local.common.tags)
+  }
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Once for all: key, artifacts, security configuration
+# ---------------------------------------------------------------------------------------------------------------------
+
+resource "aws_kms_key" "pipelines" {
+  count = local.common.kms_key_arn == null ? 1 : 0
+
+  description             = "Secrets, artifacts, logs and bookmarks of ${local.project}"
+  enable_key_rotation     = true
+  deletion_window_in_days = 7
+  policy                  = data.aws_iam_policy_document.key.json
+}
+
+resource "aws_kms_alias" "pipelines" {
+  count = local.common.kms_key_arn == null ? 1 : 0
+
+  name          = "alias/${local.project}"
+  target_key_id = aws_kms_key.pipelines[0].key_id
+}
+
+locals {
+  kms_key_arn     = local.common.kms_key_arn == null ? aws_kms_key.pipelines[0].arn : local.common.kms_key_arn
+  artifact_bucket = local.common.artifact_bucket == null ? aws_s3_bucket.artifacts[0].bucket : local.common.artifact_bucket
+  # The key of an object changes with its content: a changed script is a new object and an update of each job.
+  script_key = "${local.project}/glue_job-${substr(filesha256("${path.root}/glue_job.py"), 0, 16)}.py"
+  # A driver that is a file here is uploaded; one in S3 is used where it is.
+  local_jar  = local.driver.jar_uri != "" && !startswith(local.driver.jar_uri, "s3://")
+  jar_key    = local.local_jar ? "${local.project}/${basename(local.driver.jar_uri)}" : ""
+  jar_uri    = local.local_jar ? "s3://${local.artifact_bucket}/${local.jar_key}" : local.driver.jar_uri
+  script_uri = "s3://${local.artifact_bucket}/${local.script_key}"
+}
+
+resource "aws_s3_bucket" "artifacts" {
+  #checkov:skip=CKV_AWS_18:Holds only what Terraform uploads from this repository; access is in CloudTrail.
+  #checkov:skip=CKV_AWS_144:Rebuilt by terraform apply; a second region would hold nothing more.
+  #checkov:skip=CKV2_AWS_62:Nothing listens to new artifacts.
+  count = local.common.artifact_bucket == null ? 1 : 0
+
+  bucket        = "${local.project}-${local.account}-${local.region}"
+  force_destroy = true # it holds nothing but copies of this repository's files
+}
+
+resource "aws_s3_bucket_versioning" "artifacts" {
+  count = length(aws_s3_bucket.artifacts)
+
+  bucket = aws_s3_bucket.artifacts[0].id
+  versioning_configuration {
+    status = "Enabled"
+  }
+}
+
+resource "aws_s3_bucket_server_side_encryption_configuration" "artifacts" {
+  count = length(aws_s3_bucket.artifacts)
+
+  bucket = aws_s3_bucket.artifacts[0].id
+  rule {
+    bucket_key_enabled = true
+    apply_server_side_encryption_by_default {
+      sse_algorithm     = "aws:kms"
+      kms_master_key_id = local.kms_key_arn
+    }
+  }
+}
+
+resource "aws_s3_bucket_public_access_block" "artifacts" {
+  count = length(aws_s3_bucket.artifacts)
+
+  bucket                  = aws_s3_bucket.artifacts[0].id
+  block_public_acls       = true
+  block_public_policy     = true
+  ignore_public_acls      = true
+  restrict_public_buckets = true
+}
+
+resource "aws_s3_bucket_lifecycle_configuration" "artifacts" {
+  count = length(aws_s3_bucket.artifacts)
+
+  bucket = aws_s3_bucket.artifacts[0].id
+  rule {
+    id     = "old-versions"
+    status = "Enabled"
+    filter {}
+    noncurrent_version_expiration {
+      noncurrent_days = 90
+    }
+    abort_incomplete_multipart_upload {
+      days_after_initiation = 1
+    }
+  }
+}
+
+resource "aws_s3_bucket_policy" "artifacts" {
+  count = length(aws_s3_bucket.artifacts)
+
+  bucket = aws_s3_bucket.artifacts[0].id
+  policy = data.aws_iam_policy_document.artifacts[0].json
+
+  depends_on = [aws_s3_bucket_public_access_block.artifacts] # S3 refuses both at the same time
+}
+
+resource "aws_s3_object" "script" {
+  bucket       = local.artifact_bucket
+  key          = local.script_key
+  source       = "${path.root}/glue_job.py"
+  source_hash  = filesha256("${path.root}/glue_job.py")
+  content_type = "text/x-python"
+
+  lifecycle {
+    create_before_destroy = true # a job that starts meanwhile finds the script it names
+  }
+
+  depends_on = [aws_s3_bucket_versioning.artifacts, aws_s3_bucket_server_side_encryption_configuration.artifacts]
+}
+
+resource "aws_s3_object" "jar" {
+  count = local.local_jar ? 1 : 0
+
+  bucket      = local.artifact_bucket
+  key         = local.jar_key
+  source      = local.driver.jar_uri
+  source_hash = filesha256(local.driver.jar_uri)
+
+  depends_on = [aws_s3_bucket_versioning.artifacts, aws_s3_bucket_server_side_encryption_configuration.artifacts]
+}
+
+resource "aws_glue_security_configuration" "pipelines" {
+  name = local.project
+
+  encryption_configuration {
+    cloudwatch_encryption {
+      cloudwatch_encryption_mode = "SSE-KMS"
+      kms_key_arn                = local.kms_key_arn
+    }
+    job_bookmarks_encryption {
+      job_bookmarks_encryption_mode = "CSE-KMS"
+      kms_key_arn                   = local.kms_key_arn
+    }
+    s3_encryption {
+      s3_encryption_mode = "SSE-KMS"
+      kms_key_arn        = local.kms_key_arn
+    }
+  }
+}
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Per pipeline: secret, connection, job, schedule
+# ---------------------------------------------------------------------------------------------------------------------
+
+locals {
+  # With secret_arn the login is somebody else's secret; ours then holds the webhook alone, if there is one.
+  own_secrets = { for name, pipeline in local.pipelines : name => pipeline if pipeline.secret_arn == null || pipeline.tells_slack }
+}
+
+resource "aws_secretsmanager_secret" "pipeline" {
+  #checkov:skip=CKV2_AWS_57:RDS rotates its own secret (secret_arn); this one is rotated by TF_VAR_credentials.
+  for_each = local.own_secrets
+
+  # A prefix, because the name of a deleted secret stays taken until its recovery window is over.
+  name_prefix             = "${each.value.job}-"
+  description             = "${each.value.secret_arn == null ? "Login, table and webhook" : "Slack webhook"} of the Glue job ${each.value.job}"
+  kms_key_id              = local.kms_key_arn
+  recovery_window_in_days = 7
+}
+
+resource "aws_secretsmanager_secret_version" "pipeline" {
+  for_each = local.own_secrets
+
+  secret_id = aws_secretsmanager_secret.pipeline[each.key].id
+  secret_string_wo = jsonencode(merge(
+    { slack_webhook = local.logins[each.key].slack_webhook },
+    each.value.secret_arn != null ? {} : {
+      username   = local.logins[each.key].username
+      password   = local.logins[each.key].password
+      db_name    = each.value.db_name
+      table_name = each.value.table_name
+    },
+  ))
+  secret_string_wo_version = each.value.secret_version
+}
+
+locals {
+  login_secrets = {
+    for name, pipeline in local.pipelines : name => pipeline.secret_arn == null ? aws_secretsmanager_secret.pipeline[name].arn : pipeline.secret_arn
+  }
+}
+
+resource "aws_glue_connection" "pipeline" {
+  for_each = local.pipelines
+
+  name            = each.value.job
+  description     = "${each.value.db_name}.${each.value.table_name} for the Glue job ${each.value.job}"
+  connection_type = "JDBC"
+  connection_properties = merge(
+    {
+      JDBC_CONNECTION_URL    = each.value.jdbc_url
+      JDBC_ENFORCE_SSL       = tostring(each.value.enforce_ssl)
+      SECRET_ID              = local.login_secrets[each.key]
+      JDBC_DRIVER_CLASS_NAME = local.driver.class_name
+    },
+    local.jar_uri == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uri },
+  )
+
+  physical_connection_requirements {
+    availability_zone      = local.common_json.connection.availability_zone
+    security_group_id_list = [local.common_json.connection.security_group_id]
+    subnet_id              = local.common_json.connection.subnet_id
+  }
+}
+
+resource "aws_glue_job" "pipeline" {
+  for_each = local.pipelines
+
+  name                   = each.value.job
+  description            = "s3://${each.value.source_bucket}/${each.value.source_key} over ${each.value.db_name}.${each.value.table_name} to s3://${each.value.destination_bucket}/${each.value.destination_file}"
+  role_arn               = local.role_arns[each.key]
+  glue_version           = local.common_json.Glue.glue_version
+  worker_type            = each.value.worker_type
+  number_of_workers      = each.value.number_of_workers
+  timeout                = each.value.timeout_minutes
+  execution_class        = each.value.execution_class
+  connections            = [aws_glue_connection.pipeline[each.key].name]
+  security_configuration = aws_glue_security_configuration.pipelines.name
+
+  # Queuing waits for the run before instead of failing; Glue has it for STANDARD runs without retries alone.
+  max_retries             = 0
+  job_run_queuing_enabled = each.value.execution_class == "STANDARD"
+  execution_property {
+    max_concurrent_runs = 1
+  }
+
+  command {
+    name            = "glueetl"
+    python_version  = "3"
+    script_location = local.script_uri
+  }
+
+  default_arguments = merge(
+    {
+      "--job-language"                     = "python"
+      "--job-bookmark-option"              = "job-bookmark-disable"
+      "--enable-metrics"                   = "true"
+      "--enable-observability-metrics"     = "true"
+      "--enable-continuous-cloudwatch-log" = "true"
+      "--enable-job-insights"              = "true"
+      "--custom-logGroup-prefix"           = local.log_prefixes[each.key]
+      "--secret_name"                      = local.login_secrets[each.key]
+      "--connection_name"                  = aws_glue_connection.pipeline[each.key].name
+      "--source_bucket"                    = each.value.source_bucket
+      "--source_key"                       = each.value.source_key
+      "--destination_bucket"               = each.value.destination_bucket
+      "--destination_file"                 = each.value.destination_file
+    },
+    local.jar_uri == "" ? {} : { "--extra-jars" = local.jar_uri },
+    each.value.secret_arn == null ? {} : { "--db_name" = each.value.db_name, "--table_name" = each.value.table_name },
+    each.value.secret_arn != null && each.value.tells_slack ? { "--slack_secret_name" = aws_secretsmanager_secret.pipeline[each.key].arn } : {},
+    each.value.options,
+  )
+
+  depends_on = [
+    aws_s3_object.script,
+    aws_s3_object.jar,
+    aws_secretsmanager_secret_version.pipeline,
+    aws_iam_role_policy.pipeline,
+    aws_cloudwatch_log_group.pipeline,
+  ]
+}
+
+resource "aws_glue_trigger" "pipeline" {
+  for_each = { for name, pipeline in local.pipelines : name => pipeline if pipeline.schedule != null }
+
+  name              = "${each.value.job}-schedule"
+  type              = "SCHEDULED"
+  schedule          = each.value.schedule
+  enabled           = each.value.enabled
+  start_on_creation = each.value.enabled
+
+  actions {
+    job_name = aws_glue_job.pipeline[each.key].name
+  }
+}
