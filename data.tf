@@ -1,5 +1,5 @@
-# Reads the two JSON files and checks them. Every error is reported in one plan, by the data source at the end,
-# and nothing is planned while there is one.
+# Reads the two JSON files and checks them. Every error is reported in one plan, by terraform_data.settings, and no
+# pipeline is planned while there is one.
 
 locals {
   configs_text = file(var.configs_file)
@@ -54,9 +54,9 @@ locals {
     "SecretsManager.db_name"             = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>?&#]{1,64}$", rule = "must be the name of a database (1 to 64 characters)" }
     "SecretsManager.credentials_version" = { json = "number", match = "^[1-9][0-9]{0,8}$", rule = "must be a whole number from 1; raise it when a password or webhook changed" }
     "S3.source_bucket"                   = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
-    "S3.source_key"                      = { json = "string", need = true, match = "^[^/$<][^$<]{0,1023}$", rule = "must be the key of an object, a folder ending in / or a pattern with *, without a leading /" }
+    "S3.source_key"                      = { json = "string", need = true, match = "^[^/$<][^$<]*$", rule = "must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <" }
     "S3.destination_bucket"              = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
-    "S3.destination_file"                = { json = "string", need = true, match = "^[^/$*?<]([^$*?<]{0,1022}[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without *" }
+    "S3.destination_file"                = { json = "string", need = true, match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
     "Database.endpoint"                  = { json = "string", need = true, match = "^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$", rule = "must be the host name of the database, without scheme and port" }
     "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb)$", rule = "must be mysql or mariadb" }
     "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
@@ -111,14 +111,18 @@ locals {
     ]
   ])
   rule_errors = [
-    for found in local.rule_findings :
-    found.value == null ? "${found.at} is missing: ${found.rule.rule}" : "${found.at} is ${jsonencode(found.value)}: ${found.rule.rule}"
-    if found.value == null ? try(found.rule.need, false) : !try({
-      string  = found.value == tostring(found.value) && can(regex(found.rule.match, found.value))
-      number  = found.value == tonumber(found.value) && can(regex(found.rule.match, found.value))
+    for found in local.rule_findings : join("", [
+      found.at,
+      # jsonencode writes < and > as escapes.
+      found.value == null ? " is missing" : " is ${replace(replace(jsonencode(found.value), "\\u003c", "<"), "\\u003e", ">")}",
+      ": ${found.rule.rule}",
+    ])
+    if found.value == null ? try(found.rule.need, false) : !{
+      string  = try(found.value == tostring(found.value) && can(regex(found.rule.match, found.value)), false)
+      number  = try(found.value == tonumber(found.value) && can(regex(found.rule.match, found.value)), false)
       port    = can(regex(found.rule.match, found.value))
-      boolean = found.value == tobool(found.value)
-    }[found.rule.json], false)
+      boolean = try(found.value == tobool(found.value), false)
+    }[found.rule.json]
   ]
 
   unknown_fields = flatten([
@@ -192,7 +196,7 @@ locals {
       },
       {
         wrong = !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && fileexists(local.driver.jar_uri)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
-        text  = "connection.jdbc_driver.jar_uri is ${jsonencode(local.driver.jar_uri)}: must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
+        text  = "connection.jdbc_driver.jar_uri is ${local.driver.jar_uri}: must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
       },
       {
         wrong = !alltrue(try([for value in values(local.common_json.tags) : value == tostring(value)], [!can(local.common_json.tags)]))
@@ -211,55 +215,62 @@ locals {
     local.unknown_fields,
   )
 
-  # Entries whose login comes from configs.json or TF_VAR_credentials.
+  # The secrets of each entry: TF_VAR_credentials, else configs.json. Sensitive, so that no message quotes them.
   credentials = jsondecode(coalesce(var.credentials, "{}"))
   logins = {
     for name, entry in local.entries : name => {
-      username      = try(local.credentials[name].username, entry.SecretsManager.username, "")
-      password      = try(local.credentials[name].password, entry.SecretsManager.password, "")
-      slack_webhook = try(local.credentials[name].slack_webhook, entry.slack.slack_webhook, "")
+      username      = sensitive(try(local.credentials[name].username, entry.SecretsManager.username, ""))
+      password      = sensitive(try(local.credentials[name].password, entry.SecretsManager.password, ""))
+      slack_webhook = sensitive(try(local.credentials[name].slack_webhook, entry.slack.slack_webhook, ""))
     }
+  }
+  has_own_login = { for name, entry in local.entries : name => !can(regex(".", entry.secret_arn)) }
+  has_login = {
+    for name, login in local.logins : name =>
+    !local.has_own_login[name] || !can(regex(local.placeholder, login.username)) && !can(regex(local.placeholder, login.password))
+  }
+  has_webhook = {
+    for name, login in local.logins : name =>
+    login.slack_webhook == "" || !can(regex(local.placeholder, login.slack_webhook)) && can(regex("^https?://[^/]+/.+", login.slack_webhook))
   }
 }
 
 data "aws_caller_identity" "current" {}
 data "aws_partition" "current" {}
 
-# Everything that is made hangs on this data source (by local.pipelines), so that a wrong file changes nothing, not
-# even with -target.
 data "aws_region" "current" {
   lifecycle {
     postcondition {
-      condition     = length(local.errors) == 0
-      error_message = "Correct these ${length(local.errors)} settings, then plan again:\n\n${join("\n", local.errors)}"
-    }
-    postcondition {
-      condition     = startswith(try(tostring(local.common_json.connection.availability_zone), self.name), self.name)
+      condition     = !can(regex(local.common_rules["connection.availability_zone"].match, local.common_json.connection.availability_zone)) || startswith(local.common_json.connection.availability_zone, self.name)
       error_message = "${var.common_settings_file}: connection.availability_zone is not in the region ${self.name} that AWS_REGION or the profile selects."
     }
   }
 }
 
-# One condition a field, because a message may not depend on an ephemeral value. None can quote one either.
-resource "terraform_data" "credentials" {
-  for_each = { for name, entry in local.entries : name => !can(regex("^arn:", entry.secret_arn)) }
+# All pipelines hang on this (local.pipelines), so that wrong settings change nothing, not even with -target.
+resource "terraform_data" "settings" {
+  input = "checked" # known while planning, unlike an id
 
   lifecycle {
     precondition {
-      condition     = !each.value || !can(regex(local.placeholder, local.logins[each.key].username))
-      error_message = "configs.${each.key}.SecretsManager.username was never filled in: put it into TF_VAR_credentials or ${var.configs_file}."
+      condition     = length(local.errors) == 0
+      error_message = "${length(local.errors)} settings are wrong:\n\n${join("\n", formatlist("  - %s", local.errors))}"
+    }
+  }
+}
+
+# Conditions may depend on ephemeral values, messages may not: so each entry has messages of its own.
+resource "terraform_data" "credentials" {
+  for_each = local.has_own_login
+
+  lifecycle {
+    precondition {
+      condition     = local.has_login[each.key]
+      error_message = "configs.${each.key}: SecretsManager.username or SecretsManager.password was never filled in. Put both into TF_VAR_credentials (or into ${var.configs_file})."
     }
     precondition {
-      condition     = !each.value || !can(regex(local.placeholder, local.logins[each.key].password))
-      error_message = "configs.${each.key}.SecretsManager.password was never filled in: put it into TF_VAR_credentials (better not into ${var.configs_file})."
-    }
-    precondition {
-      condition     = local.logins[each.key].slack_webhook == "" || !can(regex(local.placeholder, local.logins[each.key].slack_webhook))
-      error_message = "configs.${each.key}.slack.slack_webhook was never filled in: put it into TF_VAR_credentials, or set it to \"\" for a pipeline that does not tell Slack."
-    }
-    precondition {
-      condition     = local.logins[each.key].slack_webhook == "" || can(regex("^https?://[^/]+/.+", local.logins[each.key].slack_webhook))
-      error_message = "configs.${each.key}.slack.slack_webhook is not a URL (https://hooks.slack.com/services/...)."
+      condition     = local.has_webhook[each.key]
+      error_message = "configs.${each.key}: slack.slack_webhook was never filled in, or is not a URL. Put it into TF_VAR_credentials, or write \"\" for a pipeline that does not tell Slack."
     }
   }
 }
@@ -280,7 +291,7 @@ locals {
     artifact_bucket      = try(local.common_json.artifact_bucket, null)
   }
 
-  # One pipeline an entry, complete; the condition is what ties them to the check above.
+  # One pipeline an entry, complete; the condition ties them to the check above.
   pipelines = {
     for name, entry in local.entries : name => {
       job                = "job-${name}"
@@ -306,6 +317,6 @@ locals {
         { for option in ["key", "language"] : "--${option}" => entry[option] if can(entry[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
       )
-    } if local.region != ""
+    } if terraform_data.settings.input == "checked"
   }
 }

@@ -411,7 +411,12 @@ class CsvFormat:
 
 @dataclass(frozen=True)
 class Settings:
-    """One run, as its job arguments describe it."""
+    """One run, as its job arguments describe it.
+
+    Attributes:
+        db_name, table_name: Where the secret has none (one that RDS manages holds the login alone).
+        slack_secret_name: The secret of the webhook, where it is not `secret_name`.
+    """
 
     job_name: str
     secret_name: str
@@ -423,6 +428,9 @@ class Settings:
     run_id: str = ""
     key: str = "id"
     language: str = "ja"
+    db_name: str = ""
+    table_name: str = ""
+    slack_secret_name: str = ""
     csv: CsvFormat = field(default_factory=CsvFormat)
 
     @property
@@ -446,7 +454,7 @@ REQUIRED_ARGUMENTS = (
     "destination_file",
 )
 CSV_ARGUMENTS = tuple(f"csv_{option.name}" for option in fields(CsvFormat))
-OPTIONAL_ARGUMENTS = ("key", "language", *CSV_ARGUMENTS)
+OPTIONAL_ARGUMENTS = ("key", "language", "db_name", "table_name", "slack_secret_name", *CSV_ARGUMENTS)
 _OURS = re.compile(r"[a-z]+(_[a-z]+)*")
 _GLUES_OWN = {"conf", "class", "continuous_log"}
 
@@ -536,6 +544,9 @@ def make_settings(arguments: Mapping[str, str]) -> Settings:
         language=_choice(arguments, "language", LANGUAGES, "ja"),
         csv=csv_format(arguments),
         key=arguments.get("key", "id"),
+        db_name=arguments.get("db_name", ""),
+        table_name=arguments.get("table_name", ""),
+        slack_secret_name=arguments.get("slack_secret_name", ""),
         **{name: arguments[name] for name in REQUIRED_ARGUMENTS[1:]},
     )
     same_bucket = settings.source_bucket == settings.destination_bucket
@@ -562,6 +573,7 @@ def glob_pattern(pattern: str) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 SECRET_FIELDS = ("username", "password", "db_name", "table_name")
+SECRET_EXPECTS = ", ".join((*SECRET_FIELDS, "slack_webhook"))
 DEFAULT_DRIVER = "com.mysql.cj.jdbc.Driver"  # the one Glue brings for MySQL
 CONNECT_TIMEOUT_MS = 10_000
 SOCKET_TIMEOUT_MS = 900_000
@@ -586,13 +598,23 @@ class Secret:
         return text
 
 
-def load_secret(client: Any, name: str) -> Secret:
-    """Reads the secret `name` with a Secrets Manager client.
+def load_secret(client: Any, settings: Settings) -> Secret:
+    """Reads what a run logs in with, and its webhook, with a Secrets Manager client.
 
     Raises:
-        SettingsError: the secret is missing, not a JSON object, or lacks a field.
-        AwsError: the call was denied or failed.
+        SettingsError: a secret is missing, not a JSON object, or lacks a field.
+        AwsError: a call was denied or failed.
     """
+    values = read_secret(client, settings.secret_name)
+    place = {"db_name": settings.db_name, "table_name": settings.table_name}
+    values |= {name: value for name, value in place.items() if value}
+    if settings.slack_secret_name:
+        values["slack_webhook"] = read_secret(client, settings.slack_secret_name).get("slack_webhook")
+    return make_secret(settings.secret_name, values)
+
+
+def read_secret(client: Any, name: str) -> dict[str, Any]:
+    """The JSON object that a secret holds."""
     try:
         text = client.get_secret_value(SecretId=name).get("SecretString")
     except (ClientError, BotoCoreError) as error:
@@ -602,24 +624,33 @@ def load_secret(client: Any, name: str) -> Secret:
     return parse_secret(name, text)
 
 
-def parse_secret(name: str, text: str | None) -> Secret:
-    """The checked secret from its JSON text; no error quotes the text."""
+def parse_secret(name: str, text: str | None) -> dict[str, Any]:
+    """The JSON object in the text of a secret; no error quotes the text."""
     try:
         values = json.loads(text or "")
     except ValueError:
         values = None
-    expected = ", ".join((*SECRET_FIELDS, "slack_webhook"))
     if not isinstance(values, dict):
-        raise SettingsError("secret_invalid", secret=name, problem="is not a JSON object", fields=expected)
+        raise SettingsError("secret_invalid", secret=name, problem="is not a JSON object", fields=SECRET_EXPECTS)
+    return values
+
+
+def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
+    """The checked secret."""
     missing = [key for key in SECRET_FIELDS if not isinstance(values.get(key), str) or not values[key]]
     if missing:
         problem = f"lacks {', '.join(missing)}"
-        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=expected)
+        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
     webhook = values.get("slack_webhook") or ""
-    if not isinstance(webhook, str) or (webhook and urlsplit(webhook).scheme not in {"https", "http"}):
+    if not is_webhook(webhook):
         problem = "has a slack_webhook that is not a URL"
-        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=expected)
+        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
     return Secret(name=name, slack_webhook=webhook, **{key: values[key] for key in SECRET_FIELDS})
+
+
+def is_webhook(value: object) -> bool:
+    """Whether a value can be posted to, or is empty."""
+    return isinstance(value, str) and (not value or urlsplit(value).scheme in {"https", "http"})
 
 
 @dataclass(frozen=True)
@@ -998,9 +1029,8 @@ def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
     """
     place = f"s3://{bucket}/{pattern}"
     try:
-        if "*" not in pattern and not pattern.endswith("/"):
-            head = client.head_object(Bucket=bucket, Key=pattern)
-            return [SourceObject(bucket, pattern, head["ContentLength"], head["ETag"])]
+        # One key is listed too: unlike HEAD, a list tells a missing object from a denied one to a role that may list
+        # no more than this prefix.
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=pattern.split("*", maxsplit=1)[0]
         )
@@ -1013,7 +1043,7 @@ def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
     except (ClientError, BotoCoreError) as error:
         if isinstance(error, ClientError) and error_code(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
             raise SourceError("source_missing", place=place) from error
-        raise aws_error(error, "s3:GetObject / s3:ListBucket", place) from error
+        raise aws_error(error, "s3:ListBucket", place) from error
     if not found:
         raise SourceError("source_missing", place=place)
     return found
@@ -2049,19 +2079,19 @@ def output_errors(bucket: str, place: str, operation: str) -> Iterator[None]:
         raise aws_error(error, operation, place) from error
 
 
-def check_destination(client: Any, bucket: str) -> None:
-    """Finds a missing bucket before hours of reading. A role without s3:ListBucket gets 403, which says nothing.
+def check_destination(client: Any, bucket: str, key: str) -> None:
+    """Finds a missing bucket before hours of reading. A role that may not list gets 403, which says nothing.
 
     Raises:
         OutputError: the bucket does not exist.
     """
-    try:
-        client.head_bucket(Bucket=bucket)
-    except ClientError as error:
-        if error_code(error) in {"404", "NoSuchBucket"}:
-            raise OutputError("destination_missing", bucket=bucket) from error
-    except BotoCoreError as error:
-        raise aws_error(error, "s3:ListBucket", f"s3://{bucket}") from error
+    place = f"s3://{bucket}/{key}"
+    with output_errors(bucket, place, "s3:ListBucket"):
+        try:
+            client.list_objects_v2(Bucket=bucket, Prefix=key, MaxKeys=1)
+        except ClientError as error:
+            if error_code(error) != "AccessDenied":
+                raise
 
 
 def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settings) -> int:
@@ -2250,7 +2280,7 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     s3 = s3_client(None)
     with progress("connection"):
         database = load_database(boto3.client("glue", config=AWS_CONFIG), settings.connection_name, secret)
-        check_destination(s3, settings.destination_bucket)
+        check_destination(s3, settings.destination_bucket, settings.destination_file)
     with progress("source"):
         objects = list_objects(s3, settings.source_bucket, settings.source_key)
     with progress("table"):
@@ -2294,7 +2324,7 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
     try:
         settings = make_settings(read_arguments(argv))
         with progress("secret"):
-            secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), settings.secret_name)
+            secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), settings)
         result = transfer(spark, settings, secret, progress)
         with progress("commit"):
             commit()
@@ -2327,15 +2357,9 @@ def explain(error: Exception, secret: Secret | None, stage: str) -> JobError:
 
 
 def report_failure(failure: JobError, argv: Sequence[str], secret: Secret | None, stage: str) -> None:
-    """Tells Slack of a failure, also of one in the job arguments where these still name the secret."""
+    """Tells Slack of a failure, also of one in the job arguments or the secret where these still name the webhook."""
     given = dict(itertools.pairwise(argv))
-    if secret is None and "--secret_name" in given and stage == "settings":
-        try:
-            secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), given["--secret_name"])
-        except JobError:
-            return
-    if secret is None:
-        return
+    webhook = secret.slack_webhook if secret else find_webhook(given)
     language = given.get("--language", "ja")
     language = language if language in LANGUAGES else "ja"
     bucket, key = given.get("--destination_bucket"), given.get("--destination_file")
@@ -2347,7 +2371,19 @@ def report_failure(failure: JobError, argv: Sequence[str], secret: Secret | None
         failure.message(language),
         f"s3://{bucket}/{key}" if bucket and key else "",
     )
-    post_to_slack(secret.slack_webhook, payload)
+    post_to_slack(webhook, payload)
+
+
+def find_webhook(given: Mapping[str, str]) -> str:
+    """The webhook of a run that did not get as far as its secret; empty where it cannot be had."""
+    name = given.get("--slack_secret_name") or given.get("--secret_name")
+    if not name:
+        return ""
+    try:
+        webhook = read_secret(boto3.client("secretsmanager", config=AWS_CONFIG), name).get("slack_webhook")
+    except JobError:
+        return ""
+    return webhook if isinstance(webhook, str) and is_webhook(webhook) else ""
 
 
 # ---------------------------------------------------------------------------------------------------------------------

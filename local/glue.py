@@ -71,18 +71,15 @@ def run_job(
         RunnerError: there is no such job, or its script or a jar cannot be read.
     """
     variables = {**os.environ, **(environment or {})}
-    session = boto3.Session(
-        aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
-        region_name=variables.get("AWS_DEFAULT_REGION"),
-    )
-    clients = {name: session.client(name, endpoint_url=variables.get("AWS_ENDPOINT_URL")) for name in ("glue", "s3")}
-    definition = read_definition(clients["glue"], job_name)
+    definition = read_definition(client("glue", variables), job_name)
     arguments = {**definition.get("DefaultArguments", {}), **overrides}
+    if "AWS_ENDPOINT_URL" in variables:  # of AWS itself only Glue can take the role
+        variables |= role_credentials(client("sts", variables), definition["Role"])
+    s3 = client("s3", variables)
     with tempfile.TemporaryDirectory(prefix="glue-run-") as folder:
         home = Path(folder)
-        script = fetch(clients["s3"], definition["Command"]["ScriptLocation"], home)
-        jars = [fetch(clients["s3"], jar, home) for jar in arguments.get("--extra-jars", "").split(",") if jar]
+        script = fetch(s3, definition["Command"]["ScriptLocation"], home)
+        jars = [fetch(s3, jar, home) for jar in arguments.get("--extra-jars", "").split(",") if jar]
         (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
         variables |= {
             "PYSPARK_PYTHON": sys.executable,
@@ -97,6 +94,36 @@ def run_job(
             *script_arguments(job_name, arguments),
         ]
         return run_process(command, variables, home, definition.get("Timeout", 480) * 60, output)
+
+
+def client(service: str, variables: Mapping[str, str]) -> Any:
+    """A boto3 client as these environment variables describe it."""
+    return boto3.client(
+        service,
+        endpoint_url=variables.get("AWS_ENDPOINT_URL"),
+        region_name=variables.get("AWS_DEFAULT_REGION"),
+        aws_access_key_id=variables.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=variables.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=variables.get("AWS_SESSION_TOKEN"),
+    )
+
+
+def role_credentials(sts: Any, role: str) -> dict[str, str]:
+    """The environment variables of a run, which acts in the name of the job's role.
+
+    Raises:
+        RunnerError: the role cannot be taken.
+    """
+    try:
+        credentials = sts.assume_role(RoleArn=role, RoleSessionName="GlueJobRunnerSession")["Credentials"]
+    except (ClientError, BotoCoreError) as error:
+        message = f"The job's role {role} cannot be taken: {error}"
+        raise RunnerError(message) from error
+    return {
+        "AWS_ACCESS_KEY_ID": credentials["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": credentials["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": credentials["SessionToken"],
+    }
 
 
 def read_definition(glue: Any, job_name: str) -> dict[str, Any]:

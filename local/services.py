@@ -92,6 +92,15 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
+def make_certificate(home: Path) -> Path:
+    """A self-signed certificate and its key in one file of a folder."""
+    path = home / "server.pem"
+    options = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", str(path), "-out", str(path)]
+    key_and_certificate = [program("openssl", "openssl"), "req", "-x509", *options]
+    subprocess.run(key_and_certificate, capture_output=True, check=True)  # noqa: S603
+    return path
+
+
 class MariaDB:
     """Debian's MariaDB server on a data directory of its own.
 
@@ -145,6 +154,7 @@ class MariaDB:
         if done.returncode:
             message = f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
             raise ServiceError(message)
+        certificate = make_certificate(home)
         self.port = free_port()
         log = home / "server.log"
         command = [
@@ -155,6 +165,8 @@ class MariaDB:
             f"--port={self.port}",
             f"--bind-address={LOOPBACK}",
             "--character-set-server=utf8mb4",
+            f"--ssl-cert={certificate}",
+            f"--ssl-key={certificate}",
             # Nothing here outlives the process, so nothing need reach the disk.
             "--innodb-flush-log-at-trx-commit=0",
             "--innodb-doublewrite=0",
@@ -195,7 +207,11 @@ class Aws:
     def __enter__(self) -> Aws:
         command = [sys.executable, "-m", "local.moto_process"]
         root = Path(__file__).resolve().parent.parent
-        self._process = start_process(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root)
+        self._home = tempfile.TemporaryDirectory(prefix="moto-")
+        variables = {**os.environ, "MOTO_RECORDER_FILEPATH": str(Path(self._home.name) / "recording")}
+        self._process = start_process(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=root, env=variables
+        )
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
@@ -207,6 +223,7 @@ class Aws:
 
     def __exit__(self, *_: object) -> None:
         stop_process(self._process)
+        self._home.cleanup()
 
     def environment(self) -> dict[str, str]:
         """The variables that point boto3, and so the runner and the job, at this server."""

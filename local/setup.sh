@@ -6,6 +6,7 @@ PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=""
 java -version 2>&1 | grep -q '"17\.' || missing="$missing openjdk-17-jre-headless"
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || missing="$missing mariadb-server"
+command -v openssl >/dev/null || missing="$missing openssl"
 test -f "${MARIADB_JDBC_JAR:-/usr/share/java/mariadb-java-client.jar}" || missing="$missing libmariadb-java"
 test -n "$missing" || exit 0
 

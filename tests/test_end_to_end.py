@@ -103,43 +103,47 @@ def test_the_uploaded_script_runs_not_the_working_copy(aws, deployed):
 
 S3, ANY = "arn:aws:s3:::lake", "*"  # moto does not know the resource of other calls
 DENIED = {
-    "source": ("s3:*", f"{S3}/in/*", "AWS denied s3:GetObject / s3:ListBucket on s3://lake/in/"),
+    "listing": ("s3:ListBucket", S3, "AWS denied s3:ListBucket on s3://lake/in/a.json"),
+    "source": ("s3:*", f"{S3}/in/*", "AWS denied s3:GetObject on s3://lake/in/a.json"),
     "destination": ("s3:*", f"{S3}/out/*", "AWS denied s3:PutObject on s3://lake/out/"),
     "secret": ("secretsmanager:*", ANY, "AWS denied secretsmanager:GetSecretValue on "),
     "connection": ("glue:GetConnection", ANY, "AWS denied glue:GetConnection on "),
 }
+ALLOW = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+
+
+def policy(*statements) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
 
 
 @pytest.fixture(scope="module")
 def guarded_aws(database):
-    """An AWS that enforces IAM policies, with a deployed pipeline and a client of its administrator's."""
+    """An AWS that enforces IAM policies, a job a role that lacks something, and the keys of an administrator."""
     with Aws() as aws:
         with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute("CREATE TABLE guarded (id INT PRIMARY KEY)")
-        pipeline = Pipeline("guarded", "guarded", "lake", "in/a.json", "lake", "out/a.csv")
-        deploy(aws, database, pipeline, ROOT / "glue_job.py")
-        aws.client("s3").put_object(Bucket="lake", Key="in/a.json", Body=b'{"id":1}')
-        iam, keys = aws.client("iam"), {}
+        iam = aws.client("iam")
         for name, (action, resource, _) in DENIED.items():
-            allow = {"Effect": "Allow", "Action": "*", "Resource": "*"}
-            deny = {"Effect": "Deny", "Action": action, "Resource": resource}
-            policy = {"Version": "2012-10-17", "Statement": [allow, deny]}
-            iam.create_user(UserName=name)
-            iam.put_user_policy(UserName=name, PolicyName=name, PolicyDocument=json.dumps(policy))
-            keys[name] = iam.create_access_key(UserName=name)["AccessKey"]
+            role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=policy(ALLOW))["Role"]["Arn"]
+            statements = policy(ALLOW, {"Effect": "Deny", "Action": action, "Resource": resource})
+            iam.put_role_policy(RoleName=name, PolicyName=name, PolicyDocument=statements)
+            pipeline = Pipeline(name, "guarded", "lake", "in/a.json", "lake", "out/a.csv", glue={"Role": role})
+            deploy(aws, database, pipeline, ROOT / "glue_job.py")
+        aws.client("s3").put_object(Bucket="lake", Key="in/a.json", Body=b'{"id":1}')
+        iam.create_user(UserName="admin")
+        iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=policy(ALLOW))
+        key = iam.create_access_key(UserName="admin")["AccessKey"]
         requests.post(f"{aws.endpoint}/moto-api/reset-auth", data=b"0", timeout=10).raise_for_status()
-        yield aws, keys
+        yield aws.environment() | {
+            "AWS_ACCESS_KEY_ID": key["AccessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"],
+        }
 
 
 @pytest.mark.parametrize("denied", list(DENIED))
 def test_access_denied_names_call_and_place(guarded_aws, denied):
-    aws, keys = guarded_aws
-    environment = aws.environment() | {
-        "AWS_ACCESS_KEY_ID": keys[denied]["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": keys[denied]["SecretAccessKey"],
-    }
     with tempfile.TemporaryFile() as output:
-        assert run_job("job-guarded", {}, environment=environment, output=output) == 1
+        assert run_job(f"job-{denied}", {}, environment=guarded_aws, output=output) == 1
         output.seek(0)
         last = output.read().decode().strip().splitlines()[-1]
     assert DENIED[denied][2] in last

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from glue_job import Secret, SettingsError, make_database, parse_secret
+from glue_job import Secret, SettingsError, make_database, make_secret, parse_secret
 
 VALUES = {
     "username": "etl",
@@ -20,7 +20,7 @@ FIELDS = "Store a JSON object with username, password, db_name, table_name, slac
 
 
 def test_secret_is_read_and_hidden():
-    secret = parse_secret("a", json.dumps(VALUES))
+    secret = make_secret("a", parse_secret("a", json.dumps(VALUES)))
     assert secret == SECRET
     assert "p@ss" not in repr(secret)
     assert "token" not in repr(secret)
@@ -28,7 +28,7 @@ def test_secret_is_read_and_hidden():
 
 def test_webhook_is_optional():
     values = VALUES | {"slack_webhook": None}
-    assert parse_secret("a", json.dumps(values)).slack_webhook == ""
+    assert make_secret("a", values).slack_webhook == ""
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_webhook_is_optional():
 )
 def test_wrong_secret_is_explained_and_not_quoted(text, problem):
     with pytest.raises(SettingsError) as caught:
-        parse_secret("a", text)
+        make_secret("a", parse_secret("a", text))
     assert str(caught.value) == f"Secret 'a' {problem}. {FIELDS}"
     assert "hunter2" not in str(caught.value)
 
