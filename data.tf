@@ -108,7 +108,7 @@ locals {
         rule  = rule
         value = try(document.value[split(".", path)[0]][split(".", path)[1]], document.value[path], null)
       }
-    ]
+    ] if can(keys(document.value))
   ])
   rule_errors = [
     for found in local.rule_findings : join("", [
@@ -125,8 +125,13 @@ locals {
     }[found.rule.json]
   ]
 
-  unknown_fields = flatten([
-    for document in local.documents : concat(
+  unknown_fields = concat(
+    [for field in setsubtract(try(keys(local.configs_json), []), ["configs", "$schema"]) : "${var.configs_file}: ${field} is unknown; known here: configs"],
+    [
+      for field in setsubtract(try(keys(local.common_json.connection.jdbc_driver), []), ["class_name", "jar_uri"]) :
+      "${var.common_settings_file}: connection.jdbc_driver.${field} is unknown; known here: class_name, jar_uri"
+    ],
+    flatten([for document in local.documents : concat(
       [
         for field in setsubtract(try(keys(document.value), []), concat(keys(document.fields), document.scalars, document.at == "" ? ["$schema"] : [])) :
         "${document.file}: ${document.at}${field} is unknown; known here: ${join(", ", sort(concat(keys(document.fields), document.scalars)))}"
@@ -137,8 +142,8 @@ locals {
           "${document.file}: ${document.at}${section}.${field} is unknown; known here: ${join(", ", sort(fields))}"
         ]
       ]),
-    )
-  ])
+    )]),
+  )
 
   destinations = {
     for name, entry in local.entries :
@@ -160,7 +165,7 @@ locals {
   entry_errors = flatten([
     for name, entry in local.entries : [
       for error in [
-        { wrong = !can(regex("^[A-Za-z][A-Za-z0-9_-]{0,39}$", name)), text = "names AWS resources: 1 to 40 letters, digits, - and _, beginning with a letter" },
+        { wrong = !can(regex("^[A-Za-z][A-Za-z0-9_-]{0,39}$", name)), text = "is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter" },
         { wrong = !can(keys(entry)), text = "must be an object with SecretsManager, S3, slack and Database" },
         { wrong = contains(local.written_twice, name), text = "is written twice in the file; give each entry a name of its own" },
         {
@@ -192,11 +197,11 @@ locals {
       { wrong = !can(keys(local.common_json)), text = "must hold an object with Glue and connection" },
       {
         wrong = !contains(["org.mariadb.jdbc.Driver", "com.mysql.cj.jdbc.Driver"], local.driver.class_name)
-        text  = "connection.jdbc_driver.class_name is ${jsonencode(local.driver.class_name)}: must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver"
+        text  = "connection.jdbc_driver.class_name is \"${local.driver.class_name}\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver"
       },
       {
         wrong = !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && fileexists(local.driver.jar_uri)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
-        text  = "connection.jdbc_driver.jar_uri is ${local.driver.jar_uri}: must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
+        text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
       },
       {
         wrong = !alltrue(try([for value in values(local.common_json.tags) : value == tostring(value)], [!can(local.common_json.tags)]))
@@ -281,17 +286,23 @@ locals {
   partition = data.aws_partition.current.partition
   project   = "rds-glue-s3-etl"
 
-  common = {
-    kms_key_arn          = try(local.common_json.kms_key_arn, null)
-    role_arn             = try(local.common_json.role_arn, null)
-    permissions_boundary = try(local.common_json.permissions_boundary, null)
-    tags                 = try(local.common_json.tags, {})
-    log_retention_days   = try(local.common_json.log_retention_days, 90)
-    alarm_topic_arn      = try(local.common_json.alarm_topic_arn, null)
-    artifact_bucket      = try(local.common_json.artifact_bucket, null)
-  }
-
-  # One pipeline an entry, complete; the condition ties them to the check above.
+  # Both are complete, and null or empty unless checked: nothing is made of settings that are wrong.
+  common = one([
+    for settings in [local.common_json] : {
+      glue_version         = settings.Glue.glue_version
+      availability_zone    = settings.connection.availability_zone
+      security_group_id    = settings.connection.security_group_id
+      subnet_id            = settings.connection.subnet_id
+      driver               = local.driver
+      kms_key_arn          = try(settings.kms_key_arn, null)
+      role_arn             = try(settings.role_arn, null)
+      permissions_boundary = try(settings.permissions_boundary, null)
+      tags                 = try(settings.tags, {})
+      log_retention_days   = try(settings.log_retention_days, 90)
+      alarm_topic_arn      = try(settings.alarm_topic_arn, null)
+      artifact_bucket      = try(settings.artifact_bucket, null)
+    } if terraform_data.settings.input == "checked"
+  ])
   pipelines = {
     for name, entry in local.entries : name => {
       job                = "job-${name}"

@@ -122,8 +122,8 @@ data "aws_iam_policy_document" "pipeline" {
     actions = ["ec2:CreateNetworkInterface"]
     resources = [
       "${local.ec2_arn}:network-interface/*",
-      "${local.ec2_arn}:subnet/${local.common_json.connection.subnet_id}",
-      "${local.ec2_arn}:security-group/${local.common_json.connection.security_group_id}",
+      "${local.ec2_arn}:subnet/${local.common.subnet_id}",
+      "${local.ec2_arn}:security-group/${local.common.security_group_id}",
     ]
   }
   statement {

@@ -1,6 +1,6 @@
 provider "aws" {
   default_tags {
-    tags = merge({ Project = local.project, ManagedBy = "terraform" }, local.common.tags)
+    tags = merge({ Project = local.project, ManagedBy = "terraform" }, try(local.common_json.tags, {}))
   }
 }
 
@@ -30,9 +30,9 @@ locals {
   # The key of an object changes with its content: a changed script is a new object and an update of each job.
   script_key = "${local.project}/glue_job-${substr(filesha256("${path.root}/glue_job.py"), 0, 16)}.py"
   # A driver that is a file here is uploaded; one in S3 is used where it is.
-  local_jar  = local.driver.jar_uri != "" && !startswith(local.driver.jar_uri, "s3://")
-  jar_key    = local.local_jar ? "${local.project}/${basename(local.driver.jar_uri)}" : ""
-  jar_uri    = local.local_jar ? "s3://${local.artifact_bucket}/${local.jar_key}" : local.driver.jar_uri
+  local_jar  = local.common.driver.jar_uri != "" && !startswith(local.common.driver.jar_uri, "s3://")
+  jar_key    = local.local_jar ? "${local.project}/${basename(local.common.driver.jar_uri)}" : ""
+  jar_uri    = local.local_jar ? "s3://${local.artifact_bucket}/${local.jar_key}" : local.common.driver.jar_uri
   script_uri = "s3://${local.artifact_bucket}/${local.script_key}"
 }
 
@@ -107,8 +107,8 @@ resource "aws_s3_object" "jar" {
 
   bucket      = local.artifact_bucket
   key         = local.jar_key
-  source      = local.driver.jar_uri
-  source_hash = filesha256(local.driver.jar_uri)
+  source      = local.common.driver.jar_uri
+  source_hash = filesha256(local.common.driver.jar_uri)
 
   depends_on = [aws_s3_bucket_versioning.artifacts, aws_s3_bucket_server_side_encryption_configuration.artifacts]
 }
@@ -187,15 +187,15 @@ resource "aws_glue_connection" "pipeline" {
       JDBC_CONNECTION_URL    = each.value.jdbc_url
       JDBC_ENFORCE_SSL       = tostring(each.value.enforce_ssl)
       SECRET_ID              = local.login_secrets[each.key]
-      JDBC_DRIVER_CLASS_NAME = local.driver.class_name
+      JDBC_DRIVER_CLASS_NAME = local.common.driver.class_name
     },
     local.jar_uri == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uri },
   )
 
   physical_connection_requirements {
-    availability_zone      = local.common_json.connection.availability_zone
-    security_group_id_list = [local.common_json.connection.security_group_id]
-    subnet_id              = local.common_json.connection.subnet_id
+    availability_zone      = local.common.availability_zone
+    security_group_id_list = [local.common.security_group_id]
+    subnet_id              = local.common.subnet_id
   }
 }
 
@@ -205,7 +205,7 @@ resource "aws_glue_job" "pipeline" {
   name                   = each.value.job
   description            = "s3://${each.value.source_bucket}/${each.value.source_key} over ${each.value.db_name}.${each.value.table_name} to s3://${each.value.destination_bucket}/${each.value.destination_file}"
   role_arn               = local.role_arns[each.key]
-  glue_version           = local.common_json.Glue.glue_version
+  glue_version           = local.common.glue_version
   worker_type            = each.value.worker_type
   number_of_workers      = each.value.number_of_workers
   timeout                = each.value.timeout_minutes

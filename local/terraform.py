@@ -1,0 +1,126 @@
+"""Terraform on a copy of this repository, against the AWS APIs of `AWS_ENDPOINT_URL`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local.services import ServiceError, start_process
+
+ROOT = Path(__file__).resolve().parent.parent
+COPIED = ("*.tf", "*.json", "glue_job.py", ".terraform.lock.hcl", "tests/terraform/*")
+PROVIDER = Path("registry.terraform.io/hashicorp/aws")
+# Where providers lie without a download: Terraform's implied mirrors, then the usual software roots.
+MIRRORS = ("~/.terraform.d/plugins", "~/.local/share/terraform/plugins", "/usr/local/share/terraform/plugins")
+SOFTWARE_ROOTS = ("/opt", "/usr/local", "/usr/share", "/usr/lib", "/srv")
+# Moto serves buckets by path, and what is only tried needs no state bucket.
+LOCAL_PROVIDER = 'provider "aws" {\n  s3_use_path_style = true\n}\n'
+LOCAL_BACKEND = 'terraform {\n  backend "local" {}\n}\n'
+
+
+def plugin_dir() -> Path | None:
+    """A folder of unpacked providers that holds the AWS provider, or None where `init` must download it."""
+    cache = os.environ.get("TF_PLUGIN_CACHE_DIR")
+    for place in filter(None, (cache, *MIRRORS)):
+        if (Path(place).expanduser() / PROVIDER).is_dir():
+            return Path(place).expanduser()
+    for root in SOFTWARE_ROOTS:
+        for depth in ("*", "*/*", "*/*/*"):
+            if found := next(Path(root).glob(f"{depth}/{PROVIDER}"), None):
+                return found.parents[len(PROVIDER.parts) - 1]
+    return None
+
+
+class Terraform:
+    """A working directory of its own with this repository's configuration.
+
+    Args:
+        folder: An empty folder.
+        environment: Variables for Terraform and its provider (`Aws.environment()`, `TF_VAR_...`).
+        backend: The `-backend-config` values of the S3 backend; a local state where it is empty.
+    """
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], backend: Mapping[str, str] | None = None
+    ) -> None:
+        self.folder = folder
+        self._backend = dict(backend or {})
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+        self.environment = {**inherited, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", **environment}
+        for pattern in COPIED:
+            for file in ROOT.glob(pattern):
+                target = folder / file.relative_to(ROOT)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file, target)
+        (folder / "local_override.tf").write_text(LOCAL_PROVIDER + ("" if self._backend else LOCAL_BACKEND))
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line.
+
+        Raises:
+            ServiceError: Terraform is not installed.
+        """
+        program = shutil.which("terraform")
+        if not program:
+            message = "terraform is not installed. Install Terraform 1.11 or newer: developer.hashicorp.com/terraform"
+            raise ServiceError(message)
+        return [program, *arguments]
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Terraform with pipes for its input and output."""
+        pipe = subprocess.PIPE
+        return start_process(
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=subprocess.STDOUT,
+        )
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Terraform to its end, both streams in `stdout`."""
+        return subprocess.run(  # noqa: S603
+            self.command(*arguments),
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+
+    def do(self, *arguments: str) -> str:
+        """What Terraform printed.
+
+        Raises:
+            ServiceError: it failed.
+        """
+        done = self.run(*arguments)
+        if done.returncode:
+            message = f"terraform {' '.join(arguments)} failed:\n{done.stdout}"
+            raise ServiceError(message)
+        return done.stdout
+
+    def init(self) -> str:
+        """Prepares the folder; the provider must be the one that the lock file names."""
+        mirror = plugin_dir()
+        return self.do(
+            "init",
+            "-no-color",
+            "-input=false",
+            "-lockfile=readonly",
+            *([f"-plugin-dir={mirror}"] if mirror else []),
+            *(f"-backend-config={name}={value}" for name, value in self._backend.items()),
+        )
+
+    def plan(self, file: str = "tfplan") -> dict[str, Any]:
+        """A saved plan as `terraform show -json` tells it."""
+        self.do("plan", "-no-color", "-input=false", f"-out={file}")
+        return dict(json.loads(self.do("show", "-json", file)))

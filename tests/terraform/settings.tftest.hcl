@@ -1,0 +1,203 @@
+# The rules of data.tf, without AWS. Everything that is wrong is told in one plan, in these words.
+
+mock_provider "aws" {
+  mock_data "aws_region" {
+    defaults = { name = "ap-northeast-1" }
+  }
+  mock_data "aws_caller_identity" {
+    defaults = { account_id = "123456789012" }
+  }
+  mock_data "aws_partition" {
+    defaults = { partition = "aws" }
+  }
+  mock_data "aws_iam_policy_document" {
+    defaults = { json = "{}" }
+  }
+}
+
+variables {
+  configs_file         = "tests/terraform/configs.json"
+  common_settings_file = "tests/terraform/common_settings.json"
+  credentials          = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}, \"second\": {\"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}}"
+}
+
+run "every_wrong_setting_is_named_in_one_plan" {
+  command = plan
+  variables {
+    configs_file         = "tests/terraform/wrong_configs.json"
+    common_settings_file = "tests/terraform/wrong_common_settings.json"
+  }
+  expect_failures = [
+    terraform_data.settings,
+    terraform_data.credentials,
+  ]
+  assert {
+    condition = tolist(local.errors) == tolist([
+      "${var.common_settings_file}: connection.jdbc_driver.class_name is \"org.mariadb.Driver\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver",
+      "${var.common_settings_file}: connection.jdbc_driver.jar_uri is \"nowhere.jar\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)",
+      "${var.common_settings_file}: tags must be an object of strings",
+      "${var.configs_file}: configs.1st is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
+      "${var.configs_file}: configs.a name is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
+      "${var.configs_file}: configs.copied is written twice in the file; give each entry a name of its own",
+      "${var.configs_file}: configs.flex runs FLEX, which needs the worker type G.1X or G.2X",
+      "${var.configs_file}: configs.in_source_folder would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
+      "${var.configs_file}: configs.not_an_object must be an object with SecretsManager, S3, slack and Database",
+      "${var.configs_file}: configs.null_delimiter has csv.null \"n;a\", which holds csv.delimiter",
+      "${var.configs_file}: configs.over_itself would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
+      "${var.configs_file}: configs.two_logins has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them",
+      "${var.configs_file}: configs.Case and configs.case differ only in case, and IAM roles do not",
+      "${var.configs_file}: configs.twice_a and configs.twice_b write the same output s3://lake/out/twice.csv",
+      "${var.common_settings_file}: Glue.glue_version is \"4.0\": must be 5.0 or 5.1 (the job is tested with 5.0)",
+      "${var.common_settings_file}: Glue.number_of_workers is 300: must be a whole number from 2 to 299",
+      "${var.common_settings_file}: alarm_topic_arn is \"me@example.com\": must be the ARN of an SNS topic",
+      "${var.common_settings_file}: artifact_bucket is \"A\": must be the name of a bucket",
+      "${var.common_settings_file}: connection.availability_zone is \"tokyo\": must be the availability zone of the subnet, such as ap-northeast-1a",
+      "${var.common_settings_file}: connection.security_group_id is \"default\": must be the id of a security group (sg-...)",
+      "${var.common_settings_file}: connection.subnet_id is \"subnet-1\": must be the id of a subnet (subnet-...)",
+      "${var.common_settings_file}: kms_key_arn is \"alias/x\": must be the ARN of a KMS key",
+      "${var.common_settings_file}: log_retention_days is 2: must be a retention that CloudWatch Logs has (1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 ...)",
+      "${var.common_settings_file}: permissions_boundary is \"none\": must be the ARN of a policy",
+      "${var.common_settings_file}: role_arn is \"glue-role\": must be the ARN of a role",
+      "${var.configs_file}: configs.bucket.S3.source_bucket is \"My_Bucket\": must be the name of a bucket",
+      "${var.configs_file}: configs.db_open.SecretsManager.db_name is \"<database>\": must be the name of a database (1 to 64 characters)",
+      "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql or mariadb",
+      "${var.configs_file}: configs.delimiter.csv.delimiter is \"||\": must be one character, or tab",
+      "${var.configs_file}: configs.enabled_text.enabled is \"true\": must be true or false",
+      "${var.configs_file}: configs.encoding.csv.encoding is \"sjis\": must be utf-8, utf-8-sig or cp932",
+      "${var.configs_file}: configs.endpoint_with_port.Database.endpoint is \"db.example.com:3306\": must be the host name of the database, without scheme and port",
+      "${var.configs_file}: configs.escape_text.csv.escape_formulas is \"on\": must be true or false",
+      "${var.configs_file}: configs.execution.Glue.execution_class is \"SPOT\": must be STANDARD or FLEX",
+      "${var.configs_file}: configs.folder_output.S3.destination_file is \"out/\": must be the key of one object, without a leading or trailing / and without * ? $ <",
+      "${var.configs_file}: configs.key_empty.key is \"\": must be the name of a column",
+      "${var.configs_file}: configs.language.language is \"fr\": must be ja or en",
+      "${var.configs_file}: configs.leading_slash.S3.source_key is \"/in/a.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
+      "${var.configs_file}: configs.line_ending.csv.line_ending is \"cr\": must be lf or crlf",
+      "${var.configs_file}: configs.no_s3.S3.destination_bucket is missing: must be the name of a bucket",
+      "${var.configs_file}: configs.no_s3.S3.destination_file is missing: must be the key of one object, without a leading or trailing / and without * ? $ <",
+      "${var.configs_file}: configs.no_s3.S3.source_bucket is missing: must be the name of a bucket",
+      "${var.configs_file}: configs.no_s3.S3.source_key is missing: must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
+      "${var.configs_file}: configs.no_table.SecretsManager.table_name is missing: must be the name of a table (1 to 64 characters)",
+      "${var.configs_file}: configs.null_quoted.csv.null is \"\\\"\": must be a text without quotes and line breaks",
+      "${var.configs_file}: configs.port_high.Database.port is \"65536\": must be a port from 1 to 65535",
+      "${var.configs_file}: configs.port_text.Database.port is \"mysql\": must be a port from 1 to 65535",
+      "${var.configs_file}: configs.port_zero.Database.port is 0: must be a port from 1 to 65535",
+      "${var.configs_file}: configs.quote.csv.quote is \"none\": must be minimal or all",
+      "${var.configs_file}: configs.schedule_both_days.schedule is \"cron(0 18 * * MON *)\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
+      "${var.configs_file}: configs.schedule_five.schedule is \"cron(0 18 * * ?)\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
+      "${var.configs_file}: configs.schedule_hour.schedule is \"cron(0 24 * * ? *)\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
+      "${var.configs_file}: configs.schedule_plain.schedule is \"0 18 * * ? *\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
+      "${var.configs_file}: configs.secret_arn_name.secret_arn is \"my-secret\": must be the ARN of a secret",
+      "${var.configs_file}: configs.ssl_text.Database.enforce_ssl is \"yes\": must be true or false",
+      "${var.configs_file}: configs.timeout.Glue.timeout_minutes is 10081: must be a whole number of minutes from 1 to 10080",
+      "${var.configs_file}: configs.version_zero.SecretsManager.credentials_version is 0: must be a whole number from 1; raise it when a password or webhook changed",
+      "${var.configs_file}: configs.worker.Glue.worker_type is \"G.3X\": must be a worker type: G.1X G.2X G.4X G.8X G.12X G.16X R.1X R.2X R.4X R.8X",
+      "${var.configs_file}: configs.workers.Glue.number_of_workers is 1: must be a whole number from 2 to 299",
+      "${var.configs_file}: extra is unknown; known here: configs",
+      "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
+      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_topic_arn, artifact_bucket, connection, kms_key_arn, log_retention_days, permissions_boundary, role_arn, tags",
+      "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
+      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, source_bucket, source_key",
+    ])
+    error_message = "found ${jsonencode(local.errors)}"
+  }
+}
+
+run "the_example_of_the_repository_tells_what_to_fill_in" {
+  command = plan
+  variables {
+    configs_file         = "configs.json"
+    common_settings_file = "common_settings.json"
+    credentials          = "{}"
+  }
+  expect_failures = [
+    terraform_data.settings,
+    terraform_data.credentials,
+  ]
+  assert {
+    condition     = length(local.errors) == 8
+    error_message = "found ${jsonencode(local.errors)}"
+  }
+}
+
+run "a_password_that_was_never_filled_in_is_refused" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}, \"second\": {\"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}}"
+  }
+  expect_failures = [terraform_data.credentials["first"]]
+}
+
+run "a_webhook_that_was_never_filled_in_is_refused" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX\"}, \"second\": {\"slack_webhook\": \"\"}}"
+  }
+  expect_failures = [terraform_data.credentials["first"]]
+}
+
+run "credentials_that_are_no_json_are_refused" {
+  command = plan
+  variables {
+    credentials = "{'first': hunter2}"
+  }
+  expect_failures = [var.credentials]
+}
+
+run "credentials_with_an_unknown_field_are_refused" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"passwort\": \"hunter2\"}}"
+  }
+  expect_failures = [var.credentials]
+}
+
+run "a_zone_of_another_region_is_refused" {
+  command = plan
+  override_data {
+    target = data.aws_region.current
+    values = { name = "us-east-1" }
+  }
+  expect_failures = [data.aws_region.current]
+}
+
+run "an_entry_becomes_one_pipeline" {
+  command = plan
+
+  assert {
+    condition     = aws_glue_job.pipeline["first"].name == "job-first" && aws_glue_job.pipeline["first"].timeout == 60 && aws_glue_job.pipeline["first"].job_run_queuing_enabled
+    error_message = "The shared Glue settings apply."
+  }
+  assert {
+    condition     = aws_glue_job.pipeline["second"].worker_type == "G.2X" && aws_glue_job.pipeline["second"].execution_class == "FLEX" && !aws_glue_job.pipeline["second"].job_run_queuing_enabled
+    error_message = "The Glue settings of an entry win, and FLEX has no queuing."
+  }
+  assert {
+    condition     = aws_glue_job.pipeline["first"].max_retries == 0 && aws_glue_job.pipeline["first"].execution_property[0].max_concurrent_runs == 1
+    error_message = "One run at a time, none repeated."
+  }
+  assert {
+    condition     = aws_glue_trigger.pipeline["first"].enabled && !aws_glue_trigger.pipeline["second"].enabled
+    error_message = "enabled = false pauses the schedule."
+  }
+  assert {
+    condition     = aws_glue_connection.pipeline["second"].connection_properties["JDBC_CONNECTION_URL"] == "jdbc:mysql://db.example.com:3307/shop?permitMysqlScheme"
+    error_message = "MariaDB keeps the scheme of MySQL, which Connector/J 3 must be told."
+  }
+  assert {
+    condition     = aws_glue_connection.pipeline["first"].connection_properties["JDBC_ENFORCE_SSL"] == "true" && aws_glue_connection.pipeline["second"].connection_properties["JDBC_ENFORCE_SSL"] == "false"
+    error_message = "TLS unless an entry says otherwise."
+  }
+  assert {
+    condition     = local.login_secrets["second"] == "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:rds!db-abcdef"
+    error_message = "secret_arn is used as the login."
+  }
+  assert {
+    condition     = local.pipelines["first"].options == { "--key" = "code", "--language" = "en", "--csv_encoding" = "cp932", "--csv_escape_formulas" = "true" }
+    error_message = "Options become job arguments."
+  }
+  assert {
+    condition     = toset(keys(aws_cloudwatch_event_rule.failed)) == toset(["first", "second"])
+    error_message = "Each job has its alarm."
+  }
+}
