@@ -10,14 +10,21 @@ from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.server import ThreadedMotoServer
 
 
-def count_loopback_as_secure() -> None:
-    """Lets policies that demand TLS allow what comes over loopback; moto itself takes their condition as always met."""
+def teach_policies() -> None:
+    """Lets moto judge two kinds of statements as they are meant here.
+
+    What demands TLS takes loopback as secure (moto takes its condition as always met), and what trusts the Glue
+    service trusts the local runner, which stands for it (moto knows no service principals).
+    """
     judge = IAMPolicyStatement.is_action_permitted
 
-    def is_action_permitted(self: IAMPolicyStatement, *args: Any, **options: Any) -> PermissionResult:
-        if "aws:SecureTransport" in self._statement.get("Condition", {}).get("Bool", {}):
+    def is_action_permitted(self: IAMPolicyStatement, action: str, *args: Any, **options: Any) -> PermissionResult:
+        statement = self._statement
+        if "aws:SecureTransport" in statement.get("Condition", {}).get("Bool", {}):
             return PermissionResult.NEUTRAL
-        return judge(self, *args, **options)
+        if action == "sts:AssumeRole" and statement.get("Principal") == {"Service": "glue.amazonaws.com"}:
+            return PermissionResult.PERMITTED
+        return judge(self, action, *args, **options)
 
     IAMPolicyStatement.is_action_permitted = is_action_permitted
 
@@ -25,7 +32,7 @@ def count_loopback_as_secure() -> None:
 def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    count_loopback_as_secure()
+    teach_policies()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201

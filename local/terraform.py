@@ -45,9 +45,7 @@ class Terraform:
         backend: The `-backend-config` values of the S3 backend; a local state where it is empty.
     """
 
-    def __init__(
-        self, folder: Path, environment: Mapping[str, str], backend: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], backend: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self._backend = dict(backend or {})
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}

@@ -1,0 +1,109 @@
+"""schemas/ and data.tf hold the same rules: what the editor marks is what the plan refuses."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+
+from local.terraform import Terraform
+from tests.conftest import ROOT
+
+CASES = ROOT / "tests" / "terraform"
+# Rules between fields or entries, which a schema cannot say; data.tf can.
+BEYOND_SCHEMA = {
+    "twice_a",
+    "twice_b",
+    "Case",
+    "case",
+    "over_itself",
+    "in_source_folder",
+    "flex",
+    "two_logins",
+    "null_delimiter",
+    "copied",
+}
+
+
+def load(path) -> dict:
+    return json.loads(path.read_text())
+
+
+def validator(name: str) -> jsonschema.Draft7Validator:
+    schema = load(ROOT / "schemas" / f"{name}.schema.json")
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema)
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory) -> dict:
+    """The rules of data.tf as Terraform itself evaluates them."""
+    terraform = Terraform(tmp_path_factory.mktemp("rules"), {})
+    terraform.init()
+    names = ("entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
+    expression = "jsonencode({" + ", ".join(f"{name} = local.{name}" for name in names) + "})"
+    process = terraform.start("console")
+    output, _ = process.communicate(expression.encode())
+    return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
+
+
+def entries_of(schema: dict) -> dict:
+    return schema["properties"]["configs"]["additionalProperties"]
+
+
+@pytest.mark.parametrize("name", ["configs", "common_settings"])
+def test_schema_and_terraform_have_the_same_fields_and_patterns(rules, name):
+    schema = load(ROOT / "schemas" / f"{name}.schema.json")
+    schema, kind = (entries_of(schema), "entry") if name == "configs" else (schema, "common")
+    fields, scalars = (
+        (rules["fields"], rules["scalars"])
+        if kind == "entry"
+        else (
+            rules["common_fields"],
+            rules["common_scalars"],
+        )
+    )
+    assert set(schema["properties"]) - {"$schema"} == {*fields, *scalars}
+    for section, names in fields.items():
+        assert set(schema["properties"][section]["properties"]) == set(names)
+    for path, rule in rules[f"{kind}_rules"].items():
+        *section, field = path.split(".")
+        parent = schema["properties"][section[0]] if section else schema
+        assert (field in parent.get("required", [])) == rule.get("need", False), path
+        found = parent["properties"][field]
+        assert (
+            found["type"]
+            == {
+                "string": "string",
+                "number": "integer",
+                "boolean": "boolean",
+                "port": ["integer", "string"],
+            }[rule["json"]]
+        )
+        if rule["json"] in {"string", "port"}:
+            assert found["pattern"] == rule["match"], path
+
+
+@pytest.mark.parametrize("name", sorted(load(CASES / "wrong_configs.json")["configs"]))
+def test_schema_refuses_each_wrong_entry(name):
+    entry = load(CASES / "wrong_configs.json")["configs"][name]
+    accepted = validator("configs").is_valid({"configs": {name: entry}})
+    assert accepted == (name in BEYOND_SCHEMA)
+
+
+@pytest.mark.parametrize("field", sorted(load(CASES / "wrong_common_settings.json")))
+def test_schema_refuses_each_wrong_common_setting(field):
+    right, wrong = load(CASES / "common_settings.json"), load(CASES / "wrong_common_settings.json")
+    assert not validator("common_settings").is_valid(right | {field: wrong[field]})
+
+
+@pytest.mark.parametrize("name", ["configs", "common_settings"])
+def test_schema_takes_what_terraform_takes(name):
+    assert list(validator(name).iter_errors(load(CASES / f"{name}.json"))) == []
+
+
+def test_the_files_of_the_repository_lack_only_what_a_user_must_fill_in():
+    for name in ("configs", "common_settings"):
+        for error in validator(name).iter_errors(load(ROOT / f"{name}.json")):
+            assert str(error.instance).startswith("<"), error.message

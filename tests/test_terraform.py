@@ -1,0 +1,470 @@
+"""The deployment, for real: Terraform and the AWS provider against moto, then the deployed jobs on MariaDB."""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import pytest
+import requests
+
+from local import demo
+from local.deploy import deploy, jdbc_jar
+from local.services import REGION, Aws, MariaDB, SlackReceiver
+from local.terraform import Terraform
+from tests.conftest import ROOT
+
+ACCOUNT = "123456789012"
+STATE = {"bucket": "tfstate", "key": "etl.tfstate", "region": REGION, "use_path_style": "true"}
+# Attributes that moto 5.2 does not give back, so that every plan wants to set them again.
+FORGOTTEN_BY_MOTO = {
+    "aws_glue_connection": {"connection_type"},
+    "aws_glue_job": {"job_run_queuing_enabled"},
+}
+
+
+@dataclass
+class Deployment:
+    """Two pipelines that Terraform deployed: `acme` with a login of its own, `beta` with one that RDS would manage."""
+
+    aws: Aws
+    terraform: Terraform
+    database: MariaDB
+    slack: SlackReceiver
+    secrets: list[str]
+    log: str = ""
+    calls: dict[str, list[Call]] = field(default_factory=dict)
+
+    def settings(self, **changes: Any) -> None:
+        """Writes configs.json anew, entries changed or (None) removed."""
+        entries = {
+            "acme": self.entry("acme", SecretsManager={"table_name": "customers", "db_name": self.database.database}),
+            "beta": self.entry("beta", secret_arn=self.managed_secret, schedule="cron(0 18 * * ? *)"),
+        } | changes
+        entries = {name: entry for name, entry in entries.items() if entry is not None}
+        (self.terraform.folder / "configs.json").write_text(json.dumps({"configs": entries}))
+
+    def entry(self, name: str, **changes: Any) -> dict[str, Any]:
+        """An entry of configs.json."""
+        return {
+            "SecretsManager": {"table_name": "customers", "db_name": self.database.database},
+            "S3": {
+                "source_bucket": "lake",
+                "source_key": f"in/{name}.json",
+                "destination_bucket": "lake",
+                "destination_file": f"out/{name}.csv",
+            },
+            "slack": {"slack_webhook": "<in TF_VAR_credentials>"},
+            "Database": {"endpoint": self.database.host, "dbtype": "mariadb", "port": self.database.port},
+        } | changes
+
+    @property
+    def managed_secret(self) -> str:
+        return self.aws.client("secretsmanager").describe_secret(SecretId="rds!db-1")["ARN"]
+
+    def changes(self) -> dict[str, set[str]]:
+        """What a plan would change: the attributes by address, `+` for made and `-` for destroyed."""
+        found = {}
+        for resource in self.terraform.plan()["resource_changes"]:
+            change = resource["change"]
+            forgotten = FORGOTTEN_BY_MOTO.get(resource["type"], set())
+            if change["actions"] == ["update"]:
+                names = {
+                    name
+                    for name in {*change["before"], *change["after"], *change["after_unknown"]}
+                    if change["before"].get(name) != change["after"].get(name) or change["after_unknown"].get(name)
+                } - forgotten
+            else:
+                names = {{"create": "+", "delete": "-"}[action] for action in change["actions"] if action != "no-op"}
+            if names:
+                found[resource["address"]] = names
+        return found
+
+
+@dataclass(frozen=True)
+class Call:
+    """One AWS call as IAM sees it."""
+
+    action: str
+    resource: str
+    context: tuple[tuple[str, str], ...] = ()
+
+
+def prepare(aws: Aws, database: MariaDB) -> str:
+    """What users have before they deploy: buckets, sources, a table, a secret that RDS manages; its password."""
+    s3 = aws.client("s3")
+    for bucket in ("lake", STATE["bucket"]):
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+    s3.put_bucket_versioning(Bucket=STATE["bucket"], VersioningConfiguration={"Status": "Enabled"})
+    for name in ("acme", "beta"):
+        s3.put_object(Bucket="lake", Key=f"in/{name}.json", Body=demo.sample_source())
+    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE USER tls_only IDENTIFIED BY 'acme-p4ss' REQUIRE SSL")
+        cursor.execute("GRANT SELECT ON demo.* TO tls_only")
+    login = json.dumps({"username": "tls_only", "password": "acme-p4ss"})
+    aws.client("secretsmanager").create_secret(Name="rds!db-1", SecretString=login)
+    return "acme-p4ss"
+
+
+@pytest.fixture(scope="module")
+def deployment(database, tmp_path_factory) -> Iterator[Deployment]:
+    """Both pipelines, applied from a saved plan as CI does."""
+    demo.fill_table(database)
+    with Aws() as aws, SlackReceiver() as slack:
+        password = prepare(aws, database)
+        credentials = {
+            "acme": {"username": "tls_only", "password": password, "slack_webhook": slack.webhook},
+            "beta": {"slack_webhook": slack.webhook},
+        }
+        variables = {**aws.environment(), "TF_VAR_credentials": json.dumps(credentials)}
+        terraform = Terraform(tmp_path_factory.mktemp("deployment"), variables, STATE)
+        token = slack.webhook.rpartition("/")[2]
+        made = Deployment(aws, terraform, database, slack, [password, slack.webhook, token])
+        (terraform.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
+        shared = json.loads((ROOT / "tests" / "terraform" / "common_settings.json").read_text())
+        shared["connection"]["jdbc_driver"]["jar_uri"] = "driver.jar"
+        (terraform.folder / "common_settings.json").write_text(json.dumps(shared))
+        made.settings()
+        made.log += terraform.init()
+        made.log += terraform.do("plan", "-no-color", "-input=false", "-out=tfplan")
+        made.log += terraform.do("apply", "-no-color", "-input=false", "tfplan")
+        yield made
+
+
+def test_configuration_is_formatted_and_valid(deployment):
+    assert deployment.terraform.run("fmt", "-check", "-diff").stdout == ""
+    deployment.terraform.do("validate")
+
+
+def test_settings_rules(tmp_path):
+    terraform = Terraform(tmp_path, {})
+    terraform.init()
+    done = terraform.run("test", "-no-color", "-test-directory=tests/terraform")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"Success! \d+ passed, 0 failed", done.stdout)
+
+
+def test_second_plan_is_empty(deployment):
+    assert deployment.changes() == {}
+
+
+def files_below(folder: Path) -> Iterator[tuple[str, bytes]]:
+    for path in folder.rglob("*"):
+        if path.is_file() and "providers" not in path.parts:
+            yield str(path), path.read_bytes()
+            if zipfile.is_zipfile(path) and path.suffix != ".jar":
+                with zipfile.ZipFile(path) as archive:
+                    yield from ((f"{path}!{name}", archive.read(name)) for name in archive.namelist())
+
+
+def test_secrets_are_in_neither_state_nor_plan_nor_log(deployment):
+    s3 = deployment.aws.client("s3")
+    versions = s3.list_object_versions(Bucket=STATE["bucket"])["Versions"]
+    states = [
+        (version["Key"], s3.get_object(Bucket=STATE["bucket"], Key=version["Key"], VersionId=version["VersionId"]))
+        for version in versions
+    ]
+    places = [("log", deployment.log.encode()), *files_below(deployment.terraform.folder)]
+    places += [(key, answer["Body"].read()) for key, answer in states]
+    assert any(b'"aws_glue_job"' in data for _, data in places[-len(states) :])
+    assert any(name.endswith("tfplan!tfplan") for name, _ in places)
+    for name, data in places:
+        for secret in deployment.secrets:
+            assert secret.encode() not in data, name
+
+
+def administrator(aws: Aws) -> dict[str, str]:
+    """The environment of somebody who may do everything, for an AWS that enforces policies."""
+    iam = aws.client("iam")
+    iam.create_user(UserName="admin")
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    iam.put_user_policy(UserName="admin", PolicyName="all", PolicyDocument=json.dumps(everything))
+    key = iam.create_access_key(UserName="admin")["AccessKey"]
+    secret = key["SecretAccessKey"]
+    return aws.environment() | {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": secret}
+
+
+def moto_api(aws: Aws, path: str, data: bytes = b"") -> requests.Response:
+    answer = requests.post(f"{aws.endpoint}/moto-api/{path}", data=data, timeout=30)
+    answer.raise_for_status()
+    return answer
+
+
+@pytest.fixture(scope="module")
+def ran(deployment) -> dict[str, tuple[int, str]]:
+    """Status and log of three runs under enforced policies, two that succeed and one that fails; calls are recorded."""
+    aws = deployment.aws
+    environment = {**os.environ, **administrator(aws)}
+    big = [json.dumps({"id": number, "name": "x" * 900}) for number in range(25_000)]
+    big[-1] = '{"id":1,"name":"\N{SNOWMAN}"}'
+    done = {}
+    for run, job, arguments in (
+        ("acme", "job-acme", []),
+        ("beta", "job-beta", ["--language", "en"]),
+        ("acme fails", "job-acme", ["--csv_encoding", "cp932"]),
+    ):
+        if run == "acme fails":
+            aws.client("s3").put_object(Bucket="lake", Key="in/acme.json", Body="\n".join(big).encode())
+        moto_api(aws, "recorder/reset-recording")
+        moto_api(aws, "recorder/start-recording")
+        moto_api(aws, "reset-auth", b"0")
+        command = [sys.executable, "-m", "local", "run", job, *arguments]
+        try:
+            process = subprocess.run(
+                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+            )
+        finally:
+            moto_api(aws, "reset-auth", b"inf")
+            moto_api(aws, "recorder/stop-recording")
+        done[run] = process.returncode, process.stdout.decode()
+        recording = requests.get(f"{aws.endpoint}/moto-api/recorder/download-recording", timeout=30).text
+        deployment.calls.setdefault(job, []).extend(calls_of_roles(recording))
+    return done
+
+
+def test_deployed_jobs_publish_what_the_demo_publishes(deployment, ran):
+    for run in ("acme", "beta"):
+        assert ran[run][0] == 0, ran[run][1]
+    s3 = deployment.aws.client("s3")
+    deploy(deployment.aws, deployment.database, demo.PIPELINE, ROOT / "glue_job.py")
+    source = {"Bucket": demo.PIPELINE.source_bucket, "Key": demo.PIPELINE.source_key}
+    s3.put_object(Body=demo.sample_source(), **source)
+    status, _ = demo.run_and_show(deployment.aws.environment())
+    assert status == 0
+    place = {"Bucket": demo.PIPELINE.destination_bucket, "Key": demo.PIPELINE.destination_file}
+    expected = s3.get_object(**place)["Body"].read()
+    for name in ("acme", "beta"):
+        assert s3.get_object(Bucket="lake", Key=f"out/{name}.csv")["Body"].read() == expected
+
+
+def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
+    assert [message["text"] for message in deployment.slack.messages] == [
+        "✅ job-acme: 出力しました",
+        "✅ job-beta: published",
+        "❌ job-acme: 失敗しました (出力)",
+    ]
+    status, log = ran["acme fails"]
+    assert status == 1
+    assert "cp932 has no character" in log.splitlines()[-1]
+    for _, text in ran.values():
+        for secret in deployment.secrets:
+            assert secret not in text
+
+
+def calls_of_roles(recording: str) -> Iterator[Call]:
+    """The calls that a run made in the name of its role, out of moto's recording."""
+    for line in recording.splitlines():
+        request = json.loads(line)
+        headers = {name.lower(): value for name, value in request["headers"].items()}
+        signed = re.search(r"Credential=(\w+)/\d+/[\w-]+/(\w+)/", headers.get("authorization", ""))
+        if signed and signed[1].startswith("ASIA"):  # the keys of a role's session
+            yield from (s3_call(request) if signed[2] == "s3" else json_call(request, headers))
+
+
+def s3_call(request: dict[str, Any]) -> Iterator[Call]:
+    url = urlsplit(request["url"])
+    query = parse_qs(url.query, keep_blank_values=True)
+    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    if not key:
+        assert (request["method"], query["list-type"]) == ("GET", ["2"])
+        yield Call("s3:ListBucket", f"arn:aws:s3:::{bucket}", (("s3:prefix", query["prefix"][0]),))
+        return
+    names = {"GET": "GetObject", "HEAD": "GetObject", "DELETE": "AbortMultipartUpload"}
+    yield Call(f"s3:{names.get(request['method'], 'PutObject')}", f"arn:aws:s3:::{bucket}/{key}")
+
+
+def json_call(request: dict[str, Any], headers: dict[str, str]) -> Iterator[Call]:
+    target = headers["x-amz-target"]
+    body = json.loads(base64.b64decode(request["body"]))
+    if target == "AWSGlue.GetConnection":
+        for resource in ("catalog", f"connection/{body['Name']}"):
+            yield Call("glue:GetConnection", f"arn:aws:glue:{REGION}:{ACCOUNT}:{resource}")
+    else:
+        assert target == "secretsmanager.GetSecretValue"
+        yield Call("secretsmanager:GetSecretValue", body["SecretId"])
+
+
+def listed(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def allows(statement: dict[str, Any], call: Call) -> bool:
+    """Whether IAM would take a statement as allowing a call (StringEquals is all that these policies need)."""
+    context = dict(call.context)
+    for operator, conditions in statement.get("Condition", {}).items():
+        assert operator == "StringEquals", statement["Sid"]
+        if any(context.get(name) not in listed(values) for name, values in conditions.items()):
+            return False
+    return (
+        statement["Effect"] == "Allow"
+        and call.action in listed(statement["Action"])
+        and any(fnmatch.fnmatchcase(call.resource, pattern) for pattern in listed(statement["Resource"]))
+    )
+
+
+# What the Glue service does in the role's name and a run here cannot show ("Step 2: Create an IAM role for AWS Glue"
+# and AWSGlueServiceRole in the Glue guide; "Encryption context" of KMS for S3, Secrets Manager and CloudWatch Logs).
+BY_THE_SERVICE = {
+    "WriteLogs",
+    "WriteMetrics",
+    "DescribeNetwork",
+    "MakeNetworkInterface",
+    "TagNetworkInterface",
+    "DeleteNetworkInterface",
+    "UseKey",
+}
+# Actions without resource-level permissions (Service Authorization Reference).
+WITHOUT_RESOURCES = {
+    "cloudwatch:PutMetricData",
+    "ec2:DescribeNetworkInterfaces",
+    "ec2:DescribeRouteTables",
+    "ec2:DescribeSecurityGroups",
+    "ec2:DescribeSubnets",
+    "ec2:DescribeVpcAttribute",
+    "ec2:DescribeVpcEndpoints",
+}
+
+
+@pytest.mark.parametrize("job", ["job-acme", "job-beta"])
+def test_role_allows_what_its_runs_do_and_nothing_more(deployment, ran, job):
+    policy = deployment.aws.client("iam").get_role_policy(RoleName=f"{job}-role", PolicyName="run")["PolicyDocument"]
+    statements = [statement for statement in policy["Statement"] if statement["Sid"] not in BY_THE_SERVICE]
+    calls = deployment.calls[job]
+    assert len({call.action for call in calls}) >= 5
+    for call in calls:
+        assert any(allows(statement, call) for statement in statements), call
+    needed = {"s3:AbortMultipartUpload"} if job == "job-beta" else set()  # only a run that fails aborts, and acme's did
+    for statement in statements:
+        for action in set(listed(statement["Action"])) - needed:
+            assert any(call.action == action and allows(statement, call) for call in calls), statement["Sid"]
+        for resource in listed(statement["Resource"]):
+            assert any(fnmatch.fnmatchcase(call.resource, resource) for call in calls), resource
+
+
+@pytest.mark.parametrize("job", ["job-acme", "job-beta"])
+def test_role_names_resources_wherever_iam_knows_them(deployment, job):
+    policy = deployment.aws.client("iam").get_role_policy(RoleName=f"{job}-role", PolicyName="run")["PolicyDocument"]
+    for statement in policy["Statement"]:
+        if "*" in listed(statement["Resource"]):
+            assert set(listed(statement["Action"])) <= WITHOUT_RESOURCES
+        assert not any("*" in action for action in listed(statement["Action"]))
+
+
+def test_changed_script_changes_its_object_and_the_jobs(deployment):
+    script = deployment.terraform.folder / "glue_job.py"
+    before = script.read_text()
+    script.write_text(before + "# changed\n")
+    try:
+        assert deployment.changes() == {
+            "aws_s3_object.script": {"+", "-"},
+            'aws_glue_job.pipeline["acme"]': {"command"},
+            'aws_glue_job.pipeline["beta"]': {"command"},
+        }
+    finally:
+        script.write_text(before)
+
+
+def entries_changed(changes: dict[str, set[str]]) -> dict[str, set[str]]:
+    """What happens to the resources of each entry; `` stands for what belongs to none."""
+    found: dict[str, set[str]] = {}
+    for address, names in changes.items():
+        entry = re.search(r'\["([\w-]+)(/\w+)?"\]$', address)
+        found.setdefault(entry[1] if entry else "", set()).update(names)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"gamma": {"secret_arn": None}}, {"gamma": {"+"}}),
+        ({"beta": None}, {"beta": {"-"}}),
+        ({"beta": None, "delta": {}}, {"beta": {"-"}, "delta": {"+"}}),
+    ],
+    ids=["added", "removed", "renamed"],
+)
+def test_entry_touches_its_own_resources_only(deployment, changes, expected):
+    login = {"SecretsManager": {"table_name": "t", "db_name": "d", "username": "u", "password": "p"}}
+    slack = {"slack": {"slack_webhook": ""}}
+    entries = {
+        name: None if change is None else deployment.entry(name, **login, **slack) for name, change in changes.items()
+    }
+    deployment.settings(**entries)
+    try:
+        assert entries_changed(deployment.changes()) == expected
+    finally:
+        deployment.settings()
+
+
+def test_raised_version_writes_the_secret_anew(deployment):
+    place = {"table_name": "customers", "db_name": deployment.database.database, "credentials_version": 2}
+    deployment.settings(acme=deployment.entry("acme", SecretsManager=place))
+    try:
+        changes = deployment.changes()
+        assert changes == {'aws_secretsmanager_secret_version.pipeline["acme"]': {"secret_string_wo_version"}}
+    finally:
+        deployment.settings()
+
+
+def test_second_apply_at_the_same_time_is_refused(deployment):
+    deployment.settings(beta=None)
+    first = deployment.terraform.start("apply", "-no-color")
+    try:
+        shown = b""
+        while b"Enter a value:" not in shown:
+            read = first.stdout.read1(4096)
+            assert read, shown.decode()
+            shown += read
+        second = deployment.terraform.run("apply", "-no-color", "-auto-approve", "-lock-timeout=0s")
+        assert second.returncode == 1
+        assert "Error acquiring the state lock" in second.stdout
+    finally:
+        rest, _ = first.communicate(b"no\n", timeout=60)
+        deployment.settings()
+    assert b"Apply cancelled" in rest
+
+
+def test_credentials_that_cannot_be_read_are_not_quoted(deployment):
+    deployment.terraform.environment["TF_VAR_credentials"], kept = (
+        '{"acme": {"password": "hunter2"',
+        deployment.terraform.environment["TF_VAR_credentials"],
+    )
+    try:
+        done = deployment.terraform.run("plan", "-no-color", "-input=false")
+    finally:
+        deployment.terraform.environment["TF_VAR_credentials"] = kept
+    assert done.returncode == 1
+    assert "TF_VAR_credentials must be a JSON object by entry name" in " ".join(done.stdout.split())
+    assert "hunter2" not in done.stdout
+
+
+def test_destroy_leaves_nothing(deployment):
+    deployment.terraform.do("destroy", "-no-color", "-auto-approve")
+    aws = deployment.aws
+    assert deployment.terraform.do("state", "list") == ""
+    demo_job = [demo.PIPELINE.job]
+    assert aws.client("glue").list_jobs()["JobNames"] in ([], demo_job)
+    connections = [found["Name"] for found in aws.client("glue").get_connections()["ConnectionList"]]
+    assert connections in ([], [demo.PIPELINE.name])
+    assert aws.client("glue").list_triggers()["TriggerNames"] == []
+    assert aws.client("glue").get_security_configurations()["SecurityConfigurations"] == []
+    assert aws.client("iam").list_roles()["Roles"] == []
+    assert aws.client("logs").describe_log_groups()["logGroups"] == []
+    assert aws.client("events").list_rules()["Rules"] == []
+    buckets = {bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]}
+    assert not [bucket for bucket in buckets if bucket.startswith("rds-glue-s3-etl")]
+    names = {secret["Name"] for secret in aws.client("secretsmanager").list_secrets()["SecretList"]}
+    assert names <= {"rds!db-1", demo.PIPELINE.name}
+    kms = aws.client("kms")
+    states = [kms.describe_key(KeyId=key["KeyId"])["KeyMetadata"]["KeyState"] for key in kms.list_keys()["Keys"]]
+    assert states == ["PendingDeletion"]
