@@ -3,8 +3,10 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+TOOLS := .venv-tools
+TOOLS_STAMP := $(TOOLS)/.installed
 
-.PHONY: help setup demo test scale lint fmt clean
+.PHONY: help setup demo test tf-test scale lint fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -17,14 +19,22 @@ $(STAMP): requirements/glue-5.0.txt requirements/dev.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
+$(TOOLS_STAMP): requirements/tools.txt $(STAMP)
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/tools.txt
+	@touch $@
+
 setup: $(STAMP) ## virtual environment, Java, MariaDB and its JDBC driver
 	@sh local/setup.sh
 
 demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
 	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
 
-test: setup ## all tests, on real MariaDB, Spark and HTTP servers
+test: setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest
+
+tf-test: setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
+	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py
 
 scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle
 	$(PYTHON) -m bench.scale
@@ -39,4 +49,4 @@ fmt: $(STAMP) ## format the code
 	$(PYTHON) -m ruff format .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) build
+	rm -rf $(VENV) $(TOOLS) build

@@ -37,7 +37,7 @@ def validator(name: str) -> jsonschema.Draft7Validator:
 
 
 @pytest.fixture(scope="module")
-def rules(tmp_path_factory) -> dict:
+def rules(terraform, tmp_path_factory) -> dict:
     """The rules of data.tf as Terraform itself evaluates them."""
     terraform = Terraform(tmp_path_factory.mktemp("rules"), {})
     terraform.init()
