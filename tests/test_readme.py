@@ -158,8 +158,8 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
 
     shown = user.follow("terraform init", "terraform plan", "terraform apply", "terraform output jobs")
     assert '"schedule" = "cron(0 18 * * ? *) UTC"' in shown
-    assert "JobRunId" in user.follow("start-job-run", "logs tail")
-    assert aws.client("glue").get_trigger(Name="job-customers")["Trigger"]["Schedule"] == "cron(0 18 * * ? *)"
+    assert "JobRunId" in user.follow("start-job-run", "filter-log-events")
+    assert aws.client("glue").get_trigger(Name="job-customers-schedule")["Trigger"]["Schedule"] == "cron(0 18 * * ? *)"
     run_job(aws, "job-customers")
     published = aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
     assert published.count(b"\n") > 2
