@@ -11,7 +11,9 @@ def secrets(text: str) -> list[str]:
     """Passwords, webhooks and their tokens, longest first; none where the text is no JSON (Terraform then says so)."""
     try:
         entries: Any = json.loads(text or "{}")
-        found = {entry[field] for entry in entries.values() for field in ("password", "slack_webhook") if field in entry}
+        found = {
+            entry[field] for entry in entries.values() for field in ("password", "slack_webhook") if field in entry
+        }
     except (ValueError, AttributeError, TypeError):
         return []
     found = {value for value in found if isinstance(value, str)}
@@ -21,7 +23,7 @@ def secrets(text: str) -> list[str]:
 
 def main() -> None:
     """Writes the runner's commands."""
-    for secret in secrets(os.environ.get("TF_VAR_credentials", "")):
+    for secret in secrets(os.environ.get("TF_VAR_credentials", "")):  # noqa: SIM112
         for line in filter(None, secret.splitlines()):
             print(f"::add-mask::{line.replace('%', '%25')}")  # noqa: T201
 

@@ -30,7 +30,8 @@ def report(text: str, changes: str, credentials: str, url: str) -> str:
     notice = ""
     if len(text) > LIMIT:
         text = text[:LIMIT].rpartition("\n")[0] or text[:LIMIT]
-        notice = f"\nCut at {LIMIT:,} characters. The whole plan is in the artifact of [this run]({url}): `terraform show tfplan`.\n"
+        whole = f"The whole plan is in the artifact of [this run]({url}): `terraform show tfplan`."
+        notice = f"\nCut at {LIMIT:,} characters. {whole}\n"
     counts = re.findall(r"^Plan: .+$", text, re.MULTILINE)
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     head = f"{MARKER}\n### {TITLES[changes]}\n"
@@ -40,7 +41,7 @@ def report(text: str, changes: str, credentials: str, url: str) -> str:
 def main() -> None:
     """Reads, writes."""
     run = "{GITHUB_SERVER_URL}/{GITHUB_REPOSITORY}/actions/runs/{GITHUB_RUN_ID}"
-    credentials = os.environ.get("TF_VAR_credentials", "")
+    credentials = os.environ.get("TF_VAR_credentials", "")  # noqa: SIM112
     sys.stdout.write(report(sys.stdin.read(), sys.argv[1], credentials, run.format_map(os.environ)))
 
 
