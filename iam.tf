@@ -39,8 +39,6 @@ resource "aws_iam_role" "pipeline" {
 # Not a policy document of the provider's: such a data source is read late, and shown as changed for every entry, when
 # any entry comes or goes.
 resource "aws_iam_role_policy" "pipeline" {
-  #checkov:skip=CKV_AWS_355:ec2:Describe* and cloudwatch:PutMetricData know no resources (Service Authorization Reference).
-  #checkov:skip=CKV_AWS_290:As above; CreateNetworkInterface and DeleteNetworkInterface are bound to subnet, group and account.
   for_each = local.roles
 
   name = "run"
