@@ -6,7 +6,8 @@ import logging
 import threading
 from typing import Any
 
-from moto.core.responses import EmptyResult
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import camelcase_to_underscores
 from moto.glue.exceptions import EntityNotFoundException
 from moto.glue.models import FakeConnection
 from moto.glue.responses import GlueResponse
@@ -55,12 +56,21 @@ def update_connection(self: GlueResponse) -> EmptyResult:
     return EmptyResult()
 
 
+def update_job(self: GlueResponse) -> ActionResult:
+    """UpdateJob, which moto 5.2 lacks."""
+    job = self.glue_backend.get_job(self.parameters["JobName"])
+    for name, value in self.parameters["JobUpdate"].items():
+        setattr(job, camelcase_to_underscores(name), value)
+    return ActionResult({"JobName": job.name})
+
+
 def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     teach_policies()
     GlueResponse.delete_connection = delete_connection
     GlueResponse.update_connection = update_connection
+    GlueResponse.update_job = update_job
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201
