@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 import glue_job
+from local import demo
 from local.deploy import jdbc_jar
 from local.services import Aws, MariaDB, SlackReceiver
 
@@ -37,6 +38,13 @@ def database() -> Iterator[MariaDB]:
     """A MariaDB server."""
     with MariaDB() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def customers(database: MariaDB) -> MariaDB:
+    """The server with the demo's table."""
+    demo.fill_table(database)
+    return database
 
 
 @pytest.fixture(scope="session")

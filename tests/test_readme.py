@@ -79,9 +79,8 @@ class Shell:
 
 
 @pytest.fixture
-def shell(terraform, tmp_path, database) -> Iterator[tuple[Shell, Aws, SlackReceiver, MariaDB]]:
+def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackReceiver, MariaDB]]:
     """A clone of the repository, an AWS account with a source, a table."""
-    demo.fill_table(database)
     with Aws() as aws, SlackReceiver() as slack:
         aws.client("s3").create_bucket(
             Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "ap-northeast-1"}
@@ -98,7 +97,7 @@ def shell(terraform, tmp_path, database) -> Iterator[tuple[Shell, Aws, SlackRece
         }
         made = Shell(tmp_path, environment)
         made.do("git init -q && git config user.name me && git config user.email me@localhost")
-        yield made, aws, slack, database
+        yield made, aws, slack, customers
 
 
 def run_job(aws: Aws, job: str) -> str:

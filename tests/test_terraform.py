@@ -119,11 +119,10 @@ def prepare(aws: Aws, database: MariaDB) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployment(terraform, database, tmp_path_factory) -> Iterator[Deployment]:
+def deployment(terraform, customers, tmp_path_factory) -> Iterator[Deployment]:
     """Both pipelines, applied from a saved plan as CI does."""
-    demo.fill_table(database)
     with Aws() as aws, SlackReceiver() as slack:
-        password = prepare(aws, database)
+        password = prepare(aws, customers)
         credentials = {
             "acme": {"username": "tls_only", "password": password, "slack_webhook": slack.webhook},
             "beta": {"slack_webhook": slack.webhook},
@@ -131,7 +130,7 @@ def deployment(terraform, database, tmp_path_factory) -> Iterator[Deployment]:
         variables = {**aws.environment(), "TF_VAR_credentials": json.dumps(credentials)}
         copy = Terraform(tmp_path_factory.mktemp("deployment"), variables, STATE)
         token = slack.webhook.rpartition("/")[2]
-        made = Deployment(aws, copy, database, slack, [password, slack.webhook, token])
+        made = Deployment(aws, copy, customers, slack, [password, slack.webhook, token])
         (copy.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
         shared = json.loads((ROOT / "tests" / "terraform" / "common_settings.json").read_text())
         shared["connection"]["jdbc_driver"]["jar_uri"] = "driver.jar"
