@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.services import ServiceError, start_process
+from local.services import ServiceError, run_process, start_process
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("*.tf", "*.json", "glue_job.py", ".terraform.lock.hcl", "tests/terraform/*")
@@ -34,6 +34,12 @@ def plugin_dir() -> Path | None:
             if found := next(Path(root).glob(f"{depth}/{PROVIDER}"), None):
                 return found.parents[2]
     return None
+
+
+def plugin_flags() -> list[str]:
+    """What makes `init` take the provider from this machine, where it is here."""
+    mirror = plugin_dir()
+    return [f"-plugin-dir={mirror}"] if mirror else []
 
 
 class Terraform:
@@ -83,16 +89,7 @@ class Terraform:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Terraform to its end, both streams in `stdout`."""
-        return subprocess.run(  # noqa: S603
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        return run_process(self.command(*arguments), self.folder, self.environment)
 
     def do(self, *arguments: str) -> str:
         """What Terraform printed.
@@ -108,13 +105,12 @@ class Terraform:
 
     def init(self) -> str:
         """Prepares the folder; the provider must be the one that the lock file names."""
-        mirror = plugin_dir()
         return self.do(
             "init",
             "-no-color",
             "-input=false",
             "-lockfile=readonly",
-            *([f"-plugin-dir={mirror}"] if mirror else []),
+            *plugin_flags(),
             *(f"-backend-config={name}={value}" for name, value in self._backend.items()),
         )
 

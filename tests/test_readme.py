@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,8 +15,8 @@ import pytest
 
 from local import demo
 from local.deploy import jdbc_jar
-from local.services import Aws, MariaDB, SlackReceiver
-from local.terraform import Terraform, plugin_dir
+from local.services import Aws, MariaDB, SlackReceiver, run_process
+from local.terraform import Terraform, plugin_flags
 from tests.conftest import ROOT
 
 SECTIONS = {"README.en.md": ("Deploy", "Operate"), "README.md": ("デプロイ", "運用")}
@@ -51,16 +50,8 @@ class Shell:
     def do(self, script: str) -> str:
         """Runs a script; its output."""
         kept = self.folder / "kept.env"
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", f"{script}\nenv -0 > {kept.name}"],
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        command = ["bash", "-euo", "pipefail", "-c", f"{script}\nenv -0 > {kept.name}"]
+        done = run_process(command, self.folder, self.environment)
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         self.environment = dict(item.split("=", 1) for item in kept.read_text().split("\0") if item)
         kept.unlink()
@@ -87,12 +78,12 @@ def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackRec
         )
         aws.client("s3").put_object(Bucket="lake", Key="in/customers.json", Body=demo.sample_source())
         clone = Terraform(tmp_path, aws.environment(), {"use_path_style": "true"})
-        mirror = plugin_dir()
-        init = ["-lockfile=readonly", "-backend-config=use_path_style=true"]
         environment = clone.environment | {
             "AWS_PAGER": "",
             "PATH": f"{ROOT / '.venv-tools' / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "TF_CLI_ARGS_init": " ".join(init + ([f"-plugin-dir={mirror}"] if mirror else [])),
+            "TF_CLI_ARGS_init": " ".join(
+                ["-lockfile=readonly", "-backend-config=use_path_style=true", *plugin_flags()]
+            ),
             "TF_INPUT": "0",
         }
         made = Shell(tmp_path, environment)
@@ -101,15 +92,7 @@ def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackRec
 
 
 def run_job(aws: Aws, job: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "local", "run", job],
-        cwd=ROOT,
-        env=os.environ | aws.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    done = run_process([sys.executable, "-m", "local", "run", job], ROOT, os.environ | aws.environment())
     assert done.returncode == 0, done.stdout
     return done.stdout
 

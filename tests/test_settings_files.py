@@ -55,15 +55,8 @@ def entries_of(schema: dict) -> dict:
 @pytest.mark.parametrize("name", ["configs", "common_settings"])
 def test_schema_and_terraform_have_the_same_fields_and_patterns(rules, name):
     schema = load(ROOT / "schemas" / f"{name}.schema.json")
-    schema, kind = (entries_of(schema), "entry") if name == "configs" else (schema, "common")
-    fields, scalars = (
-        (rules["fields"], rules["scalars"])
-        if kind == "entry"
-        else (
-            rules["common_fields"],
-            rules["common_scalars"],
-        )
-    )
+    schema, kind, prefix = (entries_of(schema), "entry", "") if name == "configs" else (schema, "common", "common_")
+    fields, scalars = rules[f"{prefix}fields"], rules[f"{prefix}scalars"]
     assert set(schema["properties"]) - {"$schema"} == {*fields, *scalars}
     for section, names in fields.items():
         assert set(schema["properties"][section]["properties"]) == set(names)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from local.services import REGION, Aws
-from local.terraform import Terraform, plugin_dir
+from local.services import REGION, Aws, run_process
+from local.terraform import Terraform, plugin_flags
 from tests.conftest import ROOT
 
 WORKFLOW = ROOT / ".github" / "workflows" / "terraform.yml"
@@ -90,16 +90,7 @@ def test_applies_run_on_main_alone_one_at_a_time_behind_the_environment(workflow
 
 def run(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A script as its step runs it."""
-    return subprocess.run(
-        ["bash", "-e", "-o", "pipefail", str(SCRIPTS / script)],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+    return run_process(["bash", "-e", "-o", "pipefail", SCRIPTS / script], folder, environment)
 
 
 def render(text: str, changes: str = "true", credentials: str = "") -> str:
@@ -154,13 +145,11 @@ def planned(terraform, tmp_path_factory) -> Iterator[tuple[Path, dict[str, str],
         for name in ("configs.json", "common_settings.json"):
             (place / name).write_text((ROOT / "tests" / "terraform" / name).read_text())
         names = json.loads((place / "configs.json").read_text())["configs"]
-        mirror = plugin_dir()
-        flags = ["-backend-config=use_path_style=true", *([f"-plugin-dir={mirror}"] if mirror else [])]
         environment = copy.environment | {
             "AWS_REGION": REGION,
             "TF_STATE_BUCKET": STATE["bucket"],
             "TF_STATE_KEY": STATE["key"],
-            "TF_CLI_ARGS_init": " ".join(flags),
+            "TF_CLI_ARGS_init": " ".join(["-backend-config=use_path_style=true", *plugin_flags()]),
             "GITHUB_SERVER_URL": "https://github.example",
             "GITHUB_REPOSITORY": "o/r",
             "GITHUB_RUN_ID": "7",
