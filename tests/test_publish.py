@@ -72,7 +72,7 @@ def batches_of(lines: list[str], first_row: int, size: int = 3) -> list[pa.Recor
     ]
 
 
-def make_upload(key: str, upload_id: str | None, part_bytes: int = 8 * MIB) -> Upload:
+def make_upload(key: str, upload_id: str, part_bytes: int = 8 * MIB) -> Upload:
     """Where the tests write."""
     return Upload("lake", key, upload_id, part_bytes, CsvFormat(), ("a",), b"a\n", None)
 
@@ -93,21 +93,48 @@ def test_parts_of_several_tasks_make_one_object(aws, sizes):
         multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
     assert client.get_object(Bucket="lake", Key=key)["Body"].read() == whole
     assert all(part["bytes"] >= 5 * MIB for part in parts[:-1])
-    assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
+    assert not uploads(client)
 
 
-def test_a_retried_task_overwrites_its_own_parts(aws):
+def test_attempts_of_a_task_that_all_end_leave_one_object(aws):
     client = aws.client("s3")
-    lines = ["x" * MIB + "\n"] * 20
-    with MultipartUpload(client, "lake", "out/retried.csv", "text/csv") as multipart:
-        upload = make_upload("out/retried.csv", multipart.upload_id)
-        task = UploadTask(0, len(lines), 1, 10)
+    lines = [f"{i:07d}" + "x" * MIB + "\n" for i in range(40)]
+    task = UploadTask(0, len(lines), 1, 10)
+    with MultipartUpload(client, "lake", "out/attempts.csv", "text/csv") as multipart:
+        upload = make_upload("out/attempts.csv", multipart.upload_id)
         interrupted = upload_rows(client, upload, task, batches_of(lines, 0))
         next(interrupted)
         interrupted.close()
-        parts = list(upload_rows(client, upload, task, batches_of(lines, 0)))
-        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
-    assert client.get_object(Bucket="lake", Key="out/retried.csv")["Body"].read() == b"a\n" + "".join(lines).encode()
+        first = upload_rows(client, upload, task, batches_of(lines, 0, 3))
+        taken = [next(first)]
+        late = list(upload_rows(client, upload, task, batches_of(lines, 0, 7)))  # overwrites while `first` goes on
+        taken += first
+        assert late == taken
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in taken])
+    assert read_object(client, "out/attempts.csv") == b"a\n" + "".join(lines).encode()
+    assert not uploads(client)
+
+
+def test_attempts_with_other_bytes_are_refused_not_mixed(aws):
+    client = aws.client("s3")
+    client.put_object(Bucket="lake", Key="out/mixed.csv", Body=b"old")
+    task = UploadTask(0, 20, 1, 10)
+    with (
+        pytest.raises(AwsError, match="InvalidPart"),
+        MultipartUpload(client, "lake", "out/mixed.csv", "text/csv") as multipart,
+    ):
+        upload = make_upload("out/mixed.csv", multipart.upload_id)
+        taken = list(upload_rows(client, upload, task, batches_of(["x" * MIB + "\n"] * 20, 0)))
+        list(upload_rows(client, upload, task, batches_of(["y" * MIB + "\n"] * 20, 0)))
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in taken])
+    assert read_object(client, "out/mixed.csv") == b"old"
+    assert not uploads(client)
+
+
+def test_rows_that_grew_do_not_run_into_the_parts_of_the_next_task():
+    grown = batches_of(["x" * MIB + "\n"] * 40, 0)
+    parts = cut_parts(make_upload("out/grown.csv", "id"), UploadTask(0, 40, 1, 3), grown)
+    assert [len(next(parts)), len(next(parts)), len(next(parts, b""))] == [8 * MIB, 8 * MIB, 0]
 
 
 @pytest.mark.parametrize("first_row", [0, 1])
