@@ -32,7 +32,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -2101,7 +2101,8 @@ def check_destination(client: Any, bucket: str, key: str) -> None:
 
 
 def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settings) -> int:
-    """Writes the one CSV object, all or nothing.
+    """Writes the one CSV object, all or nothing: a multipart upload however small, as a task that put the whole object
+    would publish it before the run is known to be right, and again at each further attempt.
 
     Returns:
         The bytes of the object.
@@ -2162,7 +2163,9 @@ def _uploader(
         for batch in batches:
             task = tasks[bisect.bisect_right(first_rows, batch.column(0)[0].as_py()) - 1]
             with sent_to_driver():
-                parts = list(upload_rows(worker_s3_client(upload.region), upload, task, itertools.chain([batch], batches)))
+                parts = list(
+                    upload_rows(worker_s3_client(upload.region), upload, task, itertools.chain([batch], batches))
+                )
             yield pa.RecordBatch.from_pylist(
                 parts, pa.schema([("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64())])
             )
@@ -2176,8 +2179,8 @@ def upload_rows(
     """Uploads the rows of one task; yields a part as {part, etag, bytes}.
 
     The next part is made while UPLOADS_AT_A_TIME others are on their way, so a task holds the bytes of one part more
-    than that, and what is left over for the part after. A task ends when none is on its way any more, whatever the
-    reason, so that nothing of it arrives after the upload was aborted.
+    than that, and what is left over for the part after. Whatever ends a task, it first waits for those: parts that
+    arrive after the upload was aborted would stay in the bucket.
     """
     sending: list[Future[dict[str, Any]]] = []
     with ThreadPoolExecutor(UPLOADS_AT_A_TIME) as pool:
