@@ -2101,8 +2101,10 @@ def check_destination(client: Any, bucket: str, key: str) -> None:
 
 
 def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settings) -> int:
-    """Writes the one CSV object, all or nothing: a multipart upload however small, as a task that put the whole object
-    would publish it before the run is known to be right, and again at each further attempt.
+    """Writes the one CSV object, all or nothing.
+
+    By a multipart upload however small it is: a task that put the whole object would publish it before the run is known
+    to be right, and again at each further attempt.
 
     Returns:
         The bytes of the object.
