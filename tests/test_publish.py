@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import multiprocessing
+import os
+import secrets
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import boto3
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark import TaskContext, cloudpickle
+from pyspark.sql import SparkSession
 
 import glue_job
 from glue_job import (
@@ -24,6 +34,7 @@ from glue_job import (
     MultipartUpload,
     OutputError,
     Overlay,
+    Settings,
     Upload,
     UploadTask,
     cut_parts,
@@ -189,7 +200,8 @@ def test_the_next_part_is_made_while_others_are_on_their_way():
 
 
 def test_a_task_holds_a_few_parts_however_many_rows_it_has():
-    wire, pulled, held = Wire(), 0, 0
+    wire = Wire(lambda _number: time.sleep(0.02))  # slower than the rows come, so that parts would pile up
+    pulled = held = 0
     lines = ["x" * MIB + "\n"] * 300
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -216,6 +228,114 @@ def test_a_part_that_fails_fails_its_task_after_all_others_are_through():
     )
 
 
+def settings_for(key: str) -> Settings:
+    """Settings of a run that writes there."""
+    values = {"JOB_NAME": "j", "secret_name": "s", "connection_name": "c", "source_bucket": "lake"}
+    values |= {"source_key": "in.json", "destination_bucket": "lake", "destination_file": key}
+    return make_settings(
+        read_arguments(["glue_job.py", *itertools.chain.from_iterable((f"--{k}", v) for k, v in values.items())])
+    )
+
+
+def overlay_of(spark: Any, rows: int, size: int) -> Overlay:
+    """Rows of `size` bytes each, in no order, and the buckets that go with them."""
+    frame = spark.range(0, rows, 1, 3).selectExpr(
+        f"{rows - 1} - id AS ordinal", f"concat(repeat(char(97 + ({rows - 1} - id) % 26), {size - 1}), '\n') AS line"
+    )
+    return Overlay(frame, ("a",), "a\n", ((1, size, size),) * rows, 1, {})
+
+
+def bytes_of(rows: int, size: int) -> bytes:
+    """The object that `overlay_of` makes."""
+    return b"a\n" + b"".join(bytes([97 + i % 26]) * (size - 1) + b"\n" for i in range(rows))
+
+
+def test_more_parts_than_s3_takes_become_fewer_and_bigger(spark, aws, monkeypatch):
+    monkeypatch.setattr(glue_job, "MAX_PARTS", 6)
+    monkeypatch.setattr(glue_job, "MAX_TASKS", 2)
+    client, overlay = aws.client("s3"), overlay_of(spark, 64, MIB)  # 8 parts of PART_BYTES
+    tasks, part_bytes = plan_upload(overlay.buckets, 2)
+    assert tasks[-1].first_part + tasks[-1].parts - 1 <= 6
+    assert part_bytes > glue_job.PART_BYTES
+    publish(spark, client, overlay, settings_for("out/many.csv"))
+    assert read_object(client, "out/many.csv") == bytes_of(64, MIB)
+    # S3 appends the number of parts to the ETag.
+    assert int(client.head_object(Bucket="lake", Key="out/many.csv")["ETag"].strip('"').split("-")[1]) <= 6
+
+
+def test_a_small_output_whose_task_fails_after_sending_stays_unseen(spark, aws, monkeypatch):
+    client, send = aws.client("s3"), glue_job.send
+
+    def send_and_die(*arguments: Any) -> Any:
+        send(*arguments)
+        raise OutputError("unexpected", problem="the executor was lost")
+
+    client.put_object(Bucket="lake", Key="out/small.csv", Body=b"old")
+    monkeypatch.setattr(glue_job, "send", send_and_die)
+    with pytest.raises(Exception, match="the executor was lost"):
+        publish(spark, client, overlay_of(spark, 3, 10), settings_for("out/small.csv"))
+    assert read_object(client, "out/small.csv") == b"old"
+    assert not uploads(client)
+
+
+def test_a_worker_process_makes_one_client(spark, monkeypatch):
+    monkeypatch.setattr(glue_job, "s3_client", lambda _region: secrets.token_hex())
+
+    def clients(batches: Any) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            found = glue_job.worker_s3_client("of this test")
+            yield pa.RecordBatch.from_pydict({"process": [os.getpid()], "client": [found]})
+
+    rows = spark.range(0, 12, 1, 12).mapInArrow(clients, "process bigint, client string").collect()
+    assert len({row.client for row in rows}) == len({row.process for row in rows}) < len(rows)
+
+
+def publish_with_failing_attempts(endpoint: str, ledger: Path) -> None:
+    """A part is sent, then each task fails at its first attempt and takes its worker process down at its second."""
+    cloudpickle.register_pickle_by_value(glue_job)
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    session = SparkSession.builder.master("local[2,3]").config("spark.driver.memory", "1g")
+    for name, value in {"driver.host": "127.0.0.1", "driver.bindAddress": "127.0.0.1", "ui.enabled": "false"}.items():
+        session = session.config(f"spark.{name}", value)
+    spark = session.getOrCreate()
+    spark.sparkContext.setLogLevel("OFF")
+    original = glue_job.upload_rows
+
+    def failing(client: Any, upload: Upload, task: UploadTask, batches: Any) -> Iterator[dict[str, Any]]:
+        attempt = TaskContext.get().attemptNumber()
+        parts = original(client, upload, task, batches)
+        first = next(parts)
+        with ledger.open("a") as file:
+            file.write(f"{task.first_part} {attempt}\n")
+        if attempt == 0:
+            raise OutputError("unexpected", problem="reset")
+        if attempt == 1:
+            os._exit(1)
+        yield first
+        yield from parts
+
+    glue_job.upload_rows = failing
+    client = boto3.client("s3", endpoint_url=endpoint)
+    publish(spark, client, overlay_of(spark, 34, MIB), settings_for("out/retried.csv"))
+
+
+def test_tasks_that_fail_and_die_after_a_part_was_sent_are_retried(aws, tmp_path):
+    ledger = tmp_path / "attempts"
+    process = multiprocessing.get_context("spawn").Process(  # a process has one Spark, and ours never retries
+        target=publish_with_failing_attempts, args=(aws.endpoint, ledger)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    attempts = sorted(tuple(map(int, line.split())) for line in ledger.read_text().splitlines())
+    tasks, _ = plan_upload(((1, MIB, MIB),) * 34, 2)
+    assert attempts == [(task.first_part, attempt) for task in tasks for attempt in range(3)]
+    client = aws.client("s3")
+    assert read_object(client, "out/retried.csv") == bytes_of(34, MIB)
+    assert not uploads(client)
+
+
 # Rows by partition: (partitions, rows of each, bytes of each row).
 PARTITIONS = {
     "one byte": [(1, 1, 1)],
@@ -235,18 +355,9 @@ def test_partitions_of_any_size_make_one_object(spark, aws, case):
         )
         frame = piece if frame is None else frame.union(piece)
         first += partitions * rows
-    settings = make_settings(
-        read_arguments(
-            [
-                "glue_job.py",
-                *("--JOB_NAME", "j", "--secret_name", "s", "--connection_name", "c", "--source_bucket", "lake"),
-                *("--source_key", "in.json", "--destination_bucket", "lake", "--destination_file", "out/sizes.csv"),
-            ]
-        )
-    )
     overlay = Overlay(frame, ("a",), "a\n", tuple((1, size, size) for size in sizes), 1, {})
     client = aws.client("s3")
-    written = publish(spark, client, overlay, settings)
+    written = publish(spark, client, overlay, settings_for("out/sizes.csv"))
     expected = hashlib.sha256(b"a\n")
     for ordinal, size in enumerate(sizes):
         expected.update(bytes([97 + ordinal % 26]) * (size - 1) + b"\n")
