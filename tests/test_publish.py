@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
+import multiprocessing
+import os
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark import TaskContext, cloudpickle
+from pyspark.sql import SparkSession
 
 import glue_job
 from glue_job import (
     MAX_PARTS,
     MIB,
+    MIN_PART_BYTES,
     MIN_TASK_BYTES,
+    UPLOADS_AT_A_TIME,
     AwsError,
     CsvFormat,
     MultipartUpload,
     OutputError,
+    Overlay,
+    Settings,
     Upload,
     UploadTask,
+    cut_parts,
     line_bytes,
+    make_settings,
     plan_upload,
+    publish,
+    read_arguments,
     upload_rows,
 )
 
@@ -61,6 +84,16 @@ def test_line_bytes_are_the_joined_lines(lines, data):
     assert line_bytes(pa.array(lines).slice(start)) == "".join(lines[start:]).encode()
 
 
+def uploads(client: Any) -> list[Any]:
+    """Multipart uploads that nobody completed or aborted."""
+    return client.list_multipart_uploads(Bucket="lake").get("Uploads", [])
+
+
+def read_object(client: Any, key: str) -> bytes:
+    """An object whole."""
+    return client.get_object(Bucket="lake", Key=key)["Body"].read()
+
+
 def batches_of(lines: list[str], first_row: int, size: int = 3) -> list[pa.RecordBatch]:
     """Rows as Spark hands them to a task."""
     return [
@@ -72,7 +105,7 @@ def batches_of(lines: list[str], first_row: int, size: int = 3) -> list[pa.Recor
     ]
 
 
-def make_upload(key: str, upload_id: str | None, part_bytes: int = 8 * MIB) -> Upload:
+def make_upload(key: str, upload_id: str, part_bytes: int = 8 * MIB) -> Upload:
     """Where the tests write."""
     return Upload("lake", key, upload_id, part_bytes, CsvFormat(), ("a",), b"a\n", None)
 
@@ -93,26 +126,258 @@ def test_parts_of_several_tasks_make_one_object(aws, sizes):
         multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
     assert client.get_object(Bucket="lake", Key=key)["Body"].read() == whole
     assert all(part["bytes"] >= 5 * MIB for part in parts[:-1])
-    assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
+    assert not uploads(client)
 
 
-def test_a_retried_task_overwrites_its_own_parts(aws):
+def test_attempts_of_a_task_that_all_end_leave_one_object(aws):
     client = aws.client("s3")
-    lines = ["x" * MIB + "\n"] * 20
-    with MultipartUpload(client, "lake", "out/retried.csv", "text/csv") as multipart:
-        upload = make_upload("out/retried.csv", multipart.upload_id)
-        task = UploadTask(0, len(lines), 1, 10)
+    lines = [f"{i:07d}" + "x" * MIB + "\n" for i in range(40)]
+    task = UploadTask(0, len(lines), 1, 10)
+    with MultipartUpload(client, "lake", "out/attempts.csv", "text/csv") as multipart:
+        upload = make_upload("out/attempts.csv", multipart.upload_id)
         interrupted = upload_rows(client, upload, task, batches_of(lines, 0))
         next(interrupted)
         interrupted.close()
-        parts = list(upload_rows(client, upload, task, batches_of(lines, 0)))
-        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
-    assert client.get_object(Bucket="lake", Key="out/retried.csv")["Body"].read() == b"a\n" + "".join(lines).encode()
+        first = upload_rows(client, upload, task, batches_of(lines, 0, 3))
+        taken = [next(first)]
+        late = list(upload_rows(client, upload, task, batches_of(lines, 0, 7)))  # overwrites while `first` goes on
+        taken += first
+        assert late == taken
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in taken])
+    assert read_object(client, "out/attempts.csv") == b"a\n" + "".join(lines).encode()
+    assert not uploads(client)
+
+
+def test_attempts_with_other_bytes_are_refused_not_mixed(aws):
+    client = aws.client("s3")
+    client.put_object(Bucket="lake", Key="out/mixed.csv", Body=b"old")
+    task = UploadTask(0, 20, 1, 10)
+    with (
+        pytest.raises(AwsError, match="InvalidPart"),
+        MultipartUpload(client, "lake", "out/mixed.csv", "text/csv") as multipart,
+    ):
+        upload = make_upload("out/mixed.csv", multipart.upload_id)
+        taken = list(upload_rows(client, upload, task, batches_of(["x" * MIB + "\n"] * 20, 0)))
+        list(upload_rows(client, upload, task, batches_of(["y" * MIB + "\n"] * 20, 0)))
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in taken])
+    assert read_object(client, "out/mixed.csv") == b"old"
+    assert not uploads(client)
+
+
+class Wire:
+    """An S3 client that counts the bytes that came through; `hold` is called with a part's number before it does."""
+
+    def __init__(self, hold: Any = None) -> None:
+        self.sent, self.most_at_a_time, self._now = 0, 0, 0
+        self._lock, self._hold = threading.Lock(), hold
+
+    def upload_part(self, *, PartNumber: int, Body: bytearray, **_: Any) -> dict[str, str]:
+        with self._lock:
+            self._now += 1
+            self.most_at_a_time = max(self.most_at_a_time, self._now)
+        if self._hold:
+            self._hold(PartNumber)
+        with self._lock:
+            self._now -= 1
+            self.sent += len(Body)
+        return {"ETag": str(PartNumber)}
+
+
+def test_the_next_part_is_made_while_others_are_on_their_way():
+    third_is_being_made = threading.Event()
+    lines = ["x" * MIB + "\n"] * 60
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(batches_of(lines, 0, 1)):
+            if number == 25:  # parts 1 and 2 are cut, 3 is being made
+                third_is_being_made.set()
+            yield batch
+
+    wire = Wire(lambda number: number > 1 or third_is_being_made.wait(30) or pytest.fail("part 1 was waited for"))
+    parts = list(upload_rows(wire, make_upload("k", "id"), UploadTask(0, 60, 1, 10), batches()))
+    assert [part["part"] for part in parts] == [1, 2, 3, 4, 5, 6, 7]
+    assert wire.most_at_a_time == UPLOADS_AT_A_TIME
+
+
+def test_a_task_holds_a_few_parts_however_many_rows_it_has():
+    wire = Wire(lambda _number: time.sleep(0.02))  # slower than the rows come, so that parts would pile up
+    pulled = held = 0
+    lines = ["x" * MIB + "\n"] * 300
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal pulled, held
+        for batch in batches_of(lines, 0, 1):
+            pulled += MIB + 1
+            held = max(held, pulled - wire.sent)
+            yield batch
+
+    assert len(list(upload_rows(wire, make_upload("k", "id"), UploadTask(0, 300, 1, 50), batches()))) == 37
+    assert held <= (UPLOADS_AT_A_TIME + 1) * 8 * MIB + MIN_PART_BYTES + 2 * MIB
+
+
+def test_a_part_that_fails_fails_its_task_after_all_others_are_through():
+    def hold(number: int) -> None:
+        if number == 2:
+            raise ConnectionError("reset")
+
+    wire = Wire(hold)
+    with pytest.raises(ConnectionError):
+        list(upload_rows(wire, make_upload("k", "id"), UploadTask(0, 60, 1, 10), batches_of(["x" * MIB] * 60, 0, 1)))
+    assert threading.active_count() == len(
+        [thread for thread in threading.enumerate() if "ThreadPool" not in thread.name]
+    )
+
+
+def settings_for(key: str) -> Settings:
+    """Settings of a run that writes there."""
+    values = {"JOB_NAME": "j", "secret_name": "s", "connection_name": "c", "source_bucket": "lake"}
+    values |= {"source_key": "in.json", "destination_bucket": "lake", "destination_file": key}
+    return make_settings(
+        read_arguments(["glue_job.py", *itertools.chain.from_iterable((f"--{k}", v) for k, v in values.items())])
+    )
+
+
+def overlay_of(spark: Any, rows: int, size: int) -> Overlay:
+    """Rows of `size` bytes each, in no order, and the buckets that go with them."""
+    frame = spark.range(0, rows, 1, 3).selectExpr(
+        f"{rows - 1} - id AS ordinal", f"concat(repeat(char(97 + ({rows - 1} - id) % 26), {size - 1}), '\n') AS line"
+    )
+    return Overlay(frame, ("a",), "a\n", ((1, size, size),) * rows, 1, {})
+
+
+def bytes_of(rows: int, size: int) -> bytes:
+    """The object that `overlay_of` makes."""
+    return b"a\n" + b"".join(bytes([97 + i % 26]) * (size - 1) + b"\n" for i in range(rows))
+
+
+def test_more_parts_than_s3_takes_become_fewer_and_bigger(spark, aws, monkeypatch):
+    monkeypatch.setattr(glue_job, "MAX_PARTS", 6)
+    monkeypatch.setattr(glue_job, "MAX_TASKS", 2)
+    client, overlay = aws.client("s3"), overlay_of(spark, 64, MIB)  # 8 parts of PART_BYTES
+    tasks, part_bytes = plan_upload(overlay.buckets, 2)
+    assert tasks[-1].first_part + tasks[-1].parts - 1 <= 6
+    assert part_bytes > glue_job.PART_BYTES
+    publish(spark, client, overlay, settings_for("out/many.csv"))
+    assert read_object(client, "out/many.csv") == bytes_of(64, MIB)
+    # S3 appends the number of parts to the ETag.
+    assert int(client.head_object(Bucket="lake", Key="out/many.csv")["ETag"].strip('"').split("-")[1]) <= 6
+
+
+def test_a_small_output_whose_task_fails_after_sending_stays_unseen(spark, aws, monkeypatch):
+    client, send = aws.client("s3"), glue_job.send
+
+    def send_and_die(*arguments: Any) -> Any:
+        send(*arguments)
+        raise OutputError("unexpected", problem="the executor was lost")
+
+    client.put_object(Bucket="lake", Key="out/small.csv", Body=b"old")
+    monkeypatch.setattr(glue_job, "send", send_and_die)
+    with pytest.raises(Exception, match="the executor was lost"):
+        publish(spark, client, overlay_of(spark, 3, 10), settings_for("out/small.csv"))
+    assert read_object(client, "out/small.csv") == b"old"
+    assert not uploads(client)
+
+
+def test_a_worker_process_makes_one_client(spark, monkeypatch):
+    monkeypatch.setattr(glue_job, "s3_client", lambda _region: secrets.token_hex())
+
+    def clients(batches: Any) -> Iterator[pa.RecordBatch]:
+        for _ in batches:
+            found = glue_job.worker_s3_client("of this test")
+            yield pa.RecordBatch.from_pydict({"process": [os.getpid()], "client": [found]})
+
+    rows = spark.range(0, 12, 1, 12).mapInArrow(clients, "process bigint, client string").collect()
+    assert len({row.client for row in rows}) == len({row.process for row in rows}) < len(rows)
+
+
+def publish_with_failing_attempts(endpoint: str, ledger: Path) -> None:
+    """A part is sent, then each task fails at its first attempt and takes its worker process down at its second."""
+    cloudpickle.register_pickle_by_value(glue_job)
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    os.environ["PYSPARK_PYTHON"] = sys.executable
+    session = SparkSession.builder.master("local[2,3]").config("spark.driver.memory", "1g")
+    for name, value in {"driver.host": "127.0.0.1", "driver.bindAddress": "127.0.0.1", "ui.enabled": "false"}.items():
+        session = session.config(f"spark.{name}", value)
+    spark = session.getOrCreate()
+    spark.sparkContext.setLogLevel("OFF")
+    original = glue_job.upload_rows
+
+    def failing(client: Any, upload: Upload, task: UploadTask, batches: Any) -> Iterator[dict[str, Any]]:
+        attempt = TaskContext.get().attemptNumber()
+        parts = original(client, upload, task, batches)
+        first = next(parts)
+        with ledger.open("a") as file:
+            file.write(f"{task.first_part} {attempt}\n")
+        if attempt == 0:
+            raise OutputError("unexpected", problem="reset")
+        if attempt == 1:
+            os._exit(1)
+        yield first
+        yield from parts
+
+    glue_job.upload_rows = failing
+    client = boto3.client("s3", endpoint_url=endpoint)
+    publish(spark, client, overlay_of(spark, 34, MIB), settings_for("out/retried.csv"))
+
+
+def test_tasks_that_fail_and_die_after_a_part_was_sent_are_retried(aws, tmp_path):
+    ledger = tmp_path / "attempts"
+    process = multiprocessing.get_context("spawn").Process(  # a process has one Spark, and ours never retries
+        target=publish_with_failing_attempts, args=(aws.endpoint, ledger)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    attempts = sorted(tuple(map(int, line.split())) for line in ledger.read_text().splitlines())
+    tasks, _ = plan_upload(((1, MIB, MIB),) * 34, 2)
+    assert attempts == [(task.first_part, attempt) for task in tasks for attempt in range(3)]
+    client = aws.client("s3")
+    assert read_object(client, "out/retried.csv") == bytes_of(34, MIB)
+    assert not uploads(client)
+
+
+# Rows by partition: (partitions, rows of each, bytes of each row).
+PARTITIONS = {
+    "one byte": [(1, 1, 1)],
+    "six MiB": [(1, 6, MIB)],
+    "3,000 of 10 KB": [(3000, 1, 10_000)],
+    "a skewed one of 300 MB": [(20, 1, 10_000), (1, 300, 1_000_000), (20, 1, 10_000)],
+}
+
+
+@pytest.mark.parametrize("case", PARTITIONS)
+def test_partitions_of_any_size_make_one_object(spark, aws, case):
+    sizes = [size for partitions, rows, size in PARTITIONS[case] for _ in range(partitions * rows)]
+    frame, first = None, 0
+    for partitions, rows, size in PARTITIONS[case]:
+        piece = spark.range(first, first + partitions * rows, 1, partitions).selectExpr(
+            "id AS ordinal", f"concat(repeat(char(97 + id % 26), {size - 1}), '\n') AS line"
+        )
+        frame = piece if frame is None else frame.union(piece)
+        first += partitions * rows
+    overlay = Overlay(frame, ("a",), "a\n", tuple((1, size, size) for size in sizes), 1, {})
+    client = aws.client("s3")
+    written = publish(spark, client, overlay, settings_for("out/sizes.csv"))
+    expected = hashlib.sha256(b"a\n")
+    for ordinal, size in enumerate(sizes):
+        expected.update(bytes([97 + ordinal % 26]) * (size - 1) + b"\n")
+    data = read_object(client, "out/sizes.csv")
+    assert (len(data), written) == (2 + sum(sizes),) * 2
+    assert hashlib.sha256(data).digest() == expected.digest()
+    assert not uploads(client)
+
+
+def test_rows_that_grew_do_not_run_into_the_parts_of_the_next_task():
+    grown = batches_of(["x" * MIB + "\n"] * 40, 0)
+    parts = cut_parts(make_upload("out/grown.csv", "id"), UploadTask(0, 40, 1, 3), grown)
+    assert [len(next(parts)), len(next(parts))] == [8 * MIB, 8 * MIB]
+    with pytest.raises(OutputError, match="was not published"):
+        next(parts)
 
 
 @pytest.mark.parametrize("first_row", [0, 1])
 def test_lost_rows_are_noticed(aws, first_row):
-    upload = make_upload("out/lost.csv", None)
+    upload = make_upload("out/lost.csv", "id")
     with pytest.raises(OutputError, match="was not published"):
         list(upload_rows(aws.client("s3"), upload, UploadTask(0, 3, 1, 2), batches_of(["x\n", "y\n"], first_row)))
 
