@@ -1,4 +1,4 @@
-"""What a user would pick instead of the job: one module each, run in an environment of its own (requirements/bench.txt).
+"""What a user would pick instead of the job: a module each, run in an environment of its own (requirements/bench.txt).
 
 A contestant reads the source from S3 and the table from MariaDB, writes the CSV to S3, and tells what the job tells:
 how many records matched, how many rows of the table the source lacks, and the first ten ids of these.

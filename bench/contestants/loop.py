@@ -1,7 +1,7 @@
 """The loop over rows that the original system ran: `iterrows`, a look into the table for each, fill what is missing.
 
-Reading is that of the `pandas` contestant, then values become Python objects, as in the pandas of Glue: with Arrow's the
-loop takes twenty times as long. A loop that would take longer than the task allows is not run to its end: after
+Reading is that of the `pandas` contestant, then values become Python objects, as in the pandas of Glue: with Arrow's
+the loop takes twenty times as long. A loop that would take longer than the task allows is not run to its end: after
 SAMPLE_SECONDS the rest is extrapolated, and nothing is published.
 """
 
