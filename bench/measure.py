@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GIB = 1024**3
 SAMPLE_SECONDS = 0.25
 KEPT_LINES = 30
+MEMORY_ERRORS = ("OutOfMemoryError", "MemoryError", "bad_alloc", "Out of Memory", "ArrowMemoryError")
 PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
@@ -48,7 +49,7 @@ class Measured:
         wall: Seconds from the start of the process to its end.
         cpu: User and system seconds of the process and everything below it.
         peak: Bytes of memory of them all at the worst of the samples; shared pages are shared out (PSS).
-        result: What the command said about itself in its line `RESULT {json}`, or nothing.
+        result: What the command said about itself in its lines `RESULT {json}`, or nothing.
         log: Its last lines.
     """
 
@@ -122,6 +123,8 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command under the limits."""
     limits, *command = argv
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # When memory runs out in spite of the watch, the kernel takes this tree and nothing else.
+    Path("/proc/self/oom_score_adj").write_text("1000")
     watch = Watch(Limits(**json.loads(limits)))
     began = time.monotonic()
     process = subprocess.Popen(command)
@@ -138,7 +141,7 @@ def main(argv: Sequence[str]) -> int:
         pass
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     said = {
-        "status": watch.status or ("failed" if status else "ok"),
+        "status": watch.status or {0: "ok", -signal.SIGKILL: "out of memory"}.get(status, "failed"),
         "wall": wall,
         "cpu": used.ru_utime + used.ru_stime,
         "peak": watch.peak,
@@ -165,12 +168,14 @@ def measure(command: Sequence[str], environment: Mapping[str, str], limits: Limi
             if line.startswith("MEASURED {"):
                 said = json.loads(line.split(" ", 1)[1])
             elif "RESULT {" in line:
-                result = json.loads(line.split("RESULT ", 1)[1])
+                result |= json.loads(line.split("RESULT ", 1)[1])
             else:
                 log.append(line)
         process.wait()
     finally:
         stop_process(process)
+    if said["status"] == "failed" and any(word in line for line in log[-KEPT_LINES:] for word in MEMORY_ERRORS):
+        said["status"] = "out of memory"
     return Measured(**said, result=result, log=log[-KEPT_LINES:])
 
 
