@@ -36,7 +36,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def render(folder: Path) -> None:
     """Makes page and plot of the JSON, and prints the tables."""
     results = json.loads((folder / "benchmark.json").read_text())
-    (folder / "benchmark.md").write_text(report.markdown(results))
+    (folder / "benchmark.md").write_text(report.markdown(results, SERVER_OPTIONS))
     (folder / "benchmark.svg").write_text(plot.svg(results))
     print("\n".join(report.terminal(results)))
 
