@@ -269,28 +269,29 @@ def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 METHOD = """\
 All of it is one run of one command. MariaDB and the S3 server (moto) are on the same machine, on loopback, and are
-shared by all; MariaDB has {options}, and the table has been read once before
-anybody is measured. The table has {columns} columns (Japanese text, decimals, datetimes, dates, nulls), the source is
-JSON Lines of 6 of them, in no order of the ids; {repeats} of each contestant, in turns, each round begun by another
-contestant; the tables show medians.
+shared by all. MariaDB has
+{options},
+and the table has been read once before anybody is measured. The table has {columns} columns (Japanese text, decimals,
+datetimes, dates, nulls), the source is JSON Lines of 6 of them, in no order of the ids. Each case has {repeats} of each
+contestant, in turns, each round begun by another contestant; the tables show medians.
 
 - **time** is what a contestant does from the first byte read to the object in S3. Starting Python and importing
   libraries is not in it, nor is the start of the job's Spark session (told apart); **wall** has all of that.
 - **CPU** and **peak** are those of the contestant's whole process tree (driver, JVM, Python workers), peak as the sum
   of proportional set sizes, sampled four times a second. The servers are not in it.
 - The job runs on Spark's `local[*]` with a driver heap of {heap}, settings as shipped.
-- **polars** and **DuckDB** read the whole table by connectorx over 8 connections (of 1, 2, 4 and 8 the fastest), as text
-  that the database prints, since that is what the CSV must hold. **pandas** and the **loop** stream it by PyMySQL in
-  chunks of 200,000 rows. All peers keep the source's order and count what the job counts. They are told the column
-  types of the source, which spares them `1.0` for `1`; the job finds out by itself.
+- **polars** and **DuckDB** read the whole table by connectorx over 8 connections (of 1, 2, 4 and 8 the fastest here),
+  as text that the database prints, since that is what the CSV must hold. **pandas** and the **loop** stream it by
+  PyMySQL in chunks of 200,000 rows. All peers keep the source's order and count what the job counts. polars and DuckDB
+  are told the column types of the source, pandas is given Arrow's, which spares them `1.0` for `1`.
 - The **loop** is what the original system ran: `iterrows`, one look into the table's frame for each record. Where it
   would take more than {limit} minutes, it is run for 30 seconds and extrapolated.
 - The **floor** reads the source, reads the rows of the table that are needed (by id where the table is at least 8 times
   the source, else all), and writes as many bytes as the CSV has. It neither parses nor joins.
 - What each publishes is read back: number of rows, a checksum of every column's cells in order, and the counts are
   compared with those of the tests' oracle. A difference would be in the remarks.
-- A run may take {limit} minutes and 80 % of the machine's memory. Who runs out of either is not run again, there or at
-  anything larger.
+- A run may take {limit} minutes and 80 % of the machine's memory, but not the last GiB that is free. Who runs out of
+  either is not run again, there or at anything larger.
 """
 
 
@@ -299,7 +300,7 @@ def markdown(results: Mapping[str, Any], options: Sequence[str]) -> str:
     method = METHOD.format(
         options=" ".join(f"`{option}`" for option in options),
         columns=len(COLUMNS),
-        repeats=f"{results['repeats']} runs" if results["repeats"] > 1 else "one run",
+        repeats=f"{results['repeats']} runs" if results["repeats"] > 1 else "1 run",
         heap=results["heap"].upper().replace("G", " GB"),
         limit=f"{results['seconds_limit'] / 60:g}",
     )

@@ -218,7 +218,7 @@ def save(results: Mapping[str, Any], target: Path) -> None:
 
 
 def check_peers(contestants: Sequence[str]) -> None:
-    """Are the libraries of the peers there?
+    """Sees to it that the libraries of the peers are there.
 
     Raises:
         ServiceError: they are not.
