@@ -65,7 +65,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> Summary:
         return Summary(last["status"] + at)
 
     def median(name: str) -> float:
-        return statistics.median(run[name] for run in runs)
+        return float(statistics.median(run[name] for run in runs))
 
     times = [run["seconds"] for run in runs]
     return Summary(
