@@ -102,7 +102,7 @@ def mark(name: str, x: float, y: float) -> str:
 def legend(names: list[str]) -> Iterator[str]:
     """Names in two rows of three."""
     for number, name in enumerate(names):
-        x, y = LEFT + number % 3 * 290, 50 + number // 3 * 22
+        x, y = LEFT + (0, 330, 610)[number % 3], 50 + number // 3 * 22
         line = f'<path class="line" d="M{x} {y}h32"/>{mark(name, x + 16, y)}'
         yield f'<g class="{name}">{line}</g><text x="{x + 40}" y="{y + 4}">{escape(NAMES[name])}</text>'
 

@@ -32,6 +32,7 @@ SERVER_OPTIONS = ("--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G", "
 CHUNK_RECORDS = 120_000  # a multiple of 60: every chunk's records name the columns in the same order
 BLOCK_BYTES = 16 * 1024 * 1024
 COUNT_REPEATS = 3
+LOOP_SAMPLE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -162,8 +163,8 @@ class Stage:
             ]
             return measure(command, {**self._aws.environment(), **environment}, limits)
 
-    def run_peer(self, python: Path, name: str, case: Case, limits: Limits) -> Measured:
-        """Runs a module of `bench.contestants` by the Python that has its libraries."""
+    def run_peer(self, python: Path, name: str, case: Case, limits: Limits, **changes: float) -> Measured:
+        """Runs a module of `bench.contestants`, its task changed, by the Python that has its libraries."""
         server = {name: getattr(self._database, name) for name in ("host", "port", "user", "password", "database")}
         task = {
             **server,
@@ -175,6 +176,8 @@ class Stage:
             "rows": case.rows,
             "output_bytes": case.expected.bytes,
             "seconds": limits.seconds,
+            "sample_seconds": LOOP_SAMPLE_SECONDS,
+            **changes,
         }
         environment = {**self._aws.environment(), "BENCH_TASK": json.dumps(task)}
         return measure([str(python), "-m", "bench.contestants", name], environment, limits)

@@ -28,7 +28,8 @@ class Task:
     Attributes:
         records, rows: Sizes of source and table.
         output_bytes: Size of the CSV, for the floor, which writes as many bytes; 0 where nobody has written it yet.
-        seconds: What the loop over rows may take before it is extrapolated.
+        seconds: What the loop over rows may take; where it would take longer it is extrapolated.
+        sample_seconds: What it takes at least before that is decided.
     """
 
     host: str
@@ -44,6 +45,7 @@ class Task:
     rows: int
     output_bytes: int
     seconds: float
+    sample_seconds: float
 
     def url(self, scheme: str) -> str:
         """The database as a URL."""
