@@ -138,8 +138,11 @@ def targets(results: Mapping[str, Any]) -> Iterator[Verdict]:
 def against_best(found: Measurements, records: int, rows: int, most: float, target: str) -> Verdict:
     """The job's time as a share of the best peer's."""
     job, peer, case = found.get(JOB, records, rows), found.best_peer(records, rows), case_text(records, rows)
-    if job and not peer and any(found.status(name, records, rows) for name in PEERS):
-        return Verdict(case, target, "no peer finished", "met")
+    statuses = [found.status(name, records, rows) for name in PEERS]
+    if "failed" in statuses:
+        return Verdict(case, target, "a peer failed", "not measured")
+    if job and not peer and all(statuses):
+        return Verdict(case, target, "every peer ran out of time or memory", "met")
     ratio = job.seconds / peer[1].seconds if job and peer else None
     return judged(case, target, ratio, f" of {NAMES[peer[0]]}" if peer else "", most=most)
 

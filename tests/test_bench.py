@@ -304,9 +304,17 @@ def test_job_that_runs_out_of_memory_misses_and_peers_that_do_lose(results: dict
     for name in ("polars", "duckdb", "pandas"):
         small["runs"][name] = [{"status": "out of time"}]
     found = [(one.measured, one.verdict) for one in report.targets(results)]
-    assert found[0] == ("no peer finished", "met")
+    assert found[0] == ("every peer ran out of time or memory", "met")
     assert found[3] == ("out of memory", "not met")
     assert found[4] == ("-", "not measured")
+
+
+def test_peer_that_breaks_is_no_peer_beaten(results: dict[str, Any]) -> None:
+    for name in ("polars", "duckdb", "pandas"):
+        results["cases"][3]["runs"][name] = [{"status": "failed"}]
+    assert next(report.targets(results)) == report.Verdict(
+        "20k x 20M", "at most 1/5 of the best peer's time", "a peer failed", "not measured"
+    )
 
 
 def test_page_tells_medians_statuses_and_remarks(results: dict[str, Any]) -> None:
