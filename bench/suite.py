@@ -29,12 +29,12 @@ SPARE_BYTES = GIB  # left to everything else on the machine
 OUT = ("out of memory", "out of time")
 # Seconds of a run: fixed, per million source records, per million table rows. Measured on two cores; for the estimate.
 COSTS = {
-    JOB: (20, 20, 1),
-    "polars": (3, 4, 4),
-    "duckdb": (3, 4, 4),
-    "pandas": (3, 10, 16),
-    "loop": (35, 10, 17),
-    "floor": (2, 2, 3),
+    JOB: (28, 26, 7),
+    "polars": (1, 2, 3),
+    "duckdb": (1, 4, 2),
+    "pandas": (1, 6, 20),
+    "loop": (35, 10, 25),
+    "floor": (1, 2, 2),
 }
 DATA_COSTS = (1, 40, 9)  # making table, source and the expected output
 
