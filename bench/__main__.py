@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
     if not given.report:
         check_peers(given.contestants)
         options = Options(given.cases, given.contestants, given.repeats, given.seconds)
-        print(f"This takes about {estimate(options) / 60:.0f} minutes.", flush=True)
+        print(f"This takes up to about {estimate(options) / 60:.0f} minutes.", flush=True)
         with MariaDB(SERVER_OPTIONS) as database, Aws() as aws:
             Suite(Stage(database, aws), options, given.output / "benchmark.json", command_line(argv)).run()
     render(given.output)
