@@ -12,13 +12,14 @@ from bench.data import COLUMNS
 from bench.measure import GIB, Limits
 from bench.stage import SERVER_OPTIONS, Stage, differences
 from bench.suite import memory_limit, read_machine, read_versions
-from local.services import Aws, MariaDB
+from local.services import Aws, MariaDB, exit_on_sigterm
 
 RECORDS, ROWS, SECONDS = 1_000_000, 2_000_000, 1_800
 
 
 def main() -> int:
     """Measures one run; the exit status says whether the CSV is the oracle's."""
+    exit_on_sigterm()
     with MariaDB(SERVER_OPTIONS) as database, Aws() as aws:
         stage = Stage(database, aws)
         stage.make_table(ROWS)
