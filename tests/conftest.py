@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,13 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("job", deadline=None)  # Spark's first run of a plan is many times slower
 hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def terraform() -> None:
+    """Terraform, without which a laptop skips what needs it; CI must have it (local.terraform then says so)."""
+    if not (shutil.which("terraform") or os.environ.get("CI")):
+        pytest.skip("terraform 1.11 or newer is not installed")
 
 
 @pytest.fixture(scope="session")
