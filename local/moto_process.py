@@ -12,6 +12,7 @@ from moto.glue.exceptions import EntityNotFoundException
 from moto.glue.models import FakeConnection
 from moto.glue.responses import GlueResponse
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
+from moto.s3 import models
 from moto.server import ThreadedMotoServer
 
 
@@ -37,6 +38,34 @@ def teach_policies() -> None:
         return judge(self, action, resource, *args, **options)
 
     IAMPolicyStatement.is_action_permitted = is_action_permitted
+
+
+class Content:
+    """The bytes of an S3 object, kept as they are.
+
+    Moto keeps them in a file that it reads whole for every range of it, so that reading an object range by range
+    would cost the square of its size. On S3 a range costs the range.
+    """
+
+    def __get__(self, key: models.FakeKey, _owner: object = None) -> bytes:
+        return key.__dict__["content"]  # type: ignore[no-any-return]
+
+    def __set__(self, key: models.FakeKey, value: bytes | str) -> None:
+        key.__dict__["content"] = value.encode() if isinstance(value, str) else bytes(value)
+        key.contentsize = len(key.__dict__["content"])
+
+
+class NoChecksum:
+    """In the place of moto's checksum over a whole multipart upload, of which it makes two more copies for that."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def addPart(self, part: bytes) -> None:  # noqa: N802  moto's name
+        """Takes a part."""
+
+    def build(self) -> None:
+        """The checksum: none, as for an upload that asks for none."""
 
 
 def delete_connection(self: GlueResponse) -> EmptyResult:
@@ -68,6 +97,8 @@ def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     teach_policies()
+    models.FakeKey.value = Content()
+    models.MultipartChecksumBuilder = NoChecksum
     GlueResponse.delete_connection = delete_connection
     GlueResponse.update_connection = update_connection
     GlueResponse.update_job = update_job

@@ -1,0 +1,64 @@
+"""`make bench`: the job against what a user would pick instead, on the same data, in one run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import plot, report
+from bench.measure import ROOT
+from bench.stage import SERVER_OPTIONS, Stage
+from bench.suite import CONTESTANTS, GRID, Options, Suite, check_peers, command_line, estimate, parse_cases
+from local.services import Aws, MariaDB, ServiceError, exit_on_sigterm
+
+RUN_SECONDS = 600
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--cases", type=parse_cases, default=parse_cases(GRID), help=f"default: {GRID}")
+    parser.add_argument("--contestants", default=",".join(CONTESTANTS), help=f"default: {','.join(CONTESTANTS)}")
+    parser.add_argument("--repeats", type=int, default=3, help="the median of so many runs counts; default: 3")
+    parser.add_argument("--seconds", type=float, default=RUN_SECONDS, help="limit of a run; default: 600")
+    parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of benchmark.{json,md,svg}")
+    parser.add_argument("--report", action="store_true", help="only render benchmark.json once more")
+    given = parser.parse_args(argv)
+    given.contestants = given.contestants.split(",")
+    if unknown := set(given.contestants) - set(CONTESTANTS):
+        parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
+    return given
+
+
+def render(folder: Path) -> None:
+    """Makes page and plot of the JSON, and prints the tables."""
+    results = json.loads((folder / "benchmark.json").read_text())
+    (folder / "benchmark.md").write_text(report.markdown(results, SERVER_OPTIONS))
+    (folder / "benchmark.svg").write_text(plot.svg(results))
+    print("\n".join(report.terminal(results)))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs what the command line says."""
+    exit_on_sigterm()
+    given = parse(argv)
+    if not given.report:
+        check_peers(given.contestants)
+        options = Options(given.cases, given.contestants, given.repeats, given.seconds)
+        print(f"This takes up to about {estimate(options) / 60:.0f} minutes.", flush=True)
+        with MariaDB(SERVER_OPTIONS) as database, Aws() as aws:
+            Suite(Stage(database, aws), options, given.output / "benchmark.json", command_line(argv)).run()
+    render(given.output)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except ServiceError as error:
+        raise SystemExit(str(error)) from None
+    except KeyboardInterrupt:
+        sys.exit(130)

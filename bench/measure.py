@@ -1,0 +1,183 @@
+"""Time, CPU and peak memory of a command with everything it starts. Standard library only, Linux only.
+
+    python -m bench.measure LIMITS COMMAND [ARGUMENT ...]
+
+runs the command, passes its output through and ends with a line `MEASURED {json}`. A process of its own does it, as
+it adopts what the command leaves behind (the JVM of a Spark session), so that the CPU of that is counted too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from local.services import start_process, stop_process
+
+ROOT = Path(__file__).resolve().parent.parent
+GIB = 1024**3
+SAMPLE_SECONDS = 0.25
+KEPT_LINES = 30
+MEMORY_ERRORS = ("OutOfMemoryError", "MemoryError", "bad_alloc", "Out of Memory", "ArrowMemoryError")
+PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a command may take before it is killed: wall seconds, bytes of memory."""
+
+    seconds: float
+    memory: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run of a command.
+
+    Attributes:
+        status: `ok`, `failed`, `out of memory` or `out of time`.
+        wall: Seconds from the start of the process to its end.
+        cpu: User and system seconds of the process and everything below it.
+        peak: Bytes of memory of them all at the worst of the samples; shared pages are shared out (PSS).
+        result: What the command said about itself in its lines `RESULT {json}`, or nothing.
+        log: Its last lines.
+    """
+
+    status: str
+    wall: float
+    cpu: float
+    peak: int
+    result: dict[str, Any]
+    log: list[str]
+
+
+def descendants(root: int) -> set[int]:
+    """The processes below a process."""
+    parents = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:  # it ended meanwhile
+            continue
+    below = {root}
+    while grown := {child for child, parent in parents.items() if parent in below} - below:
+        below |= grown
+    return below - {root}
+
+
+def resident(process: int) -> int:
+    """Bytes of a process's proportional set size; 0 when it has ended."""
+    try:
+        rollup = Path(f"/proc/{process}/smaps_rollup").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
+
+
+class Watch(threading.Thread):
+    """Samples the memory below this process and kills what exceeds a limit; `status` says why."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(daemon=True)
+        self.peak, self.status = 0, ""
+        self._limits, self._over = limits, threading.Event()
+
+    def run(self) -> None:
+        """Until `end`."""
+        began = time.monotonic()
+        while not self._over.wait(SAMPLE_SECONDS):
+            self.peak = max(self.peak, sum(map(resident, descendants(os.getpid()))))
+            if self.peak > self._limits.memory:
+                self.status = "out of memory"
+            elif time.monotonic() - began > self._limits.seconds:
+                self.status = "out of time"
+            if self.status:
+                kill_descendants()
+
+    def end(self) -> None:
+        """Stops sampling."""
+        self._over.set()
+        self.join()
+
+
+def kill_descendants() -> None:
+    """Kills everything below this process."""
+    for process in descendants(os.getpid()):
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs the command under the limits."""
+    limits, *command = argv
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+    # When memory runs out in spite of the watch, the kernel takes this tree and nothing else.
+    Path("/proc/self/oom_score_adj").write_text("1000")
+    watch = Watch(Limits(**json.loads(limits)))
+    began = time.monotonic()
+    process = subprocess.Popen(command)
+    watch.start()
+    signal.signal(signal.SIGTERM, lambda *_: kill_descendants())
+    status = process.wait()
+    wall = time.monotonic() - began
+    watch.end()
+    kill_descendants()
+    try:
+        while True:
+            os.wait()  # the CPU of a process counts once somebody waited for it
+    except ChildProcessError:
+        pass
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = {
+        "status": watch.status or {0: "ok", -signal.SIGKILL: "out of memory"}.get(status, "failed"),
+        "wall": wall,
+        "cpu": used.ru_utime + used.ru_stime,
+        "peak": watch.peak,
+    }
+    print(f"MEASURED {json.dumps(said)}", flush=True)
+    return 0
+
+
+def measure(command: Sequence[str], environment: Mapping[str, str], limits: Limits) -> Measured:
+    """Runs a command in the repository's folder, a process tree of its own, and measures it."""
+    process = start_process(
+        [sys.executable, "-m", "bench.measure", json.dumps(asdict(limits)), *command],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said: dict[str, Any] = {}
+    result: dict[str, Any] = {}
+    log: list[str] = []
+    try:
+        assert process.stdout
+        for line in (raw.decode(errors="replace").rstrip() for raw in process.stdout):
+            if line.startswith("MEASURED {"):
+                said = json.loads(line.split(" ", 1)[1])
+            elif "RESULT {" in line:
+                result |= json.loads(line.split("RESULT ", 1)[1])
+            else:
+                log.append(line)
+        process.wait()
+    finally:
+        stop_process(process)
+    if said["status"] == "failed" and any(word in line for line in log[-KEPT_LINES:] for word in MEMORY_ERRORS):
+        said["status"] = "out of memory"
+    return Measured(**said, result=result, log=log[-KEPT_LINES:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
