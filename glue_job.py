@@ -1975,13 +1975,25 @@ def key_literal(column: TableColumn, text: str) -> str | None:
 
 
 def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> list[str]:
-    """Lists of ids as predicates on `k`, in the order of the ids, as neighbours often share pages of the table."""
+    """Lists of ids as predicates on the rows of `rows_statement`, in the order of the ids: neighbours share pages.
+
+    What is equal to the database may differ as text (`a` and `A`, `1.5` and `1.50`) and be asked for by two lists, so
+    each list takes only the texts between its first and its last: no row comes twice.
+    """
     order: Any = int if table.has_integer_key else str
-    literals = [literal for key in sorted(ids, key=order) if (literal := key_literal(table.key, key)) is not None]
-    size = min(max(-(-len(literals) // parallelism), 1), LOOKUP_BATCH)
-    longest = max(map(len, literals), default=1)
-    size = min(size, max(LOOKUP_BATCH_BYTES // longest, 1))
-    return [f"k IN ({', '.join(literals[i : i + size])})" for i in range(0, len(literals), size)] or [NO_ROWS]
+    asked = [(key, literal) for key in sorted(ids, key=order) if (literal := key_literal(table.key, key)) is not None]
+    size = min(max(-(-len(asked) // parallelism), 1), LOOKUP_BATCH)
+    size = min(size, max(LOOKUP_BATCH_BYTES // max((len(literal) for _, literal in asked), default=1), 1))
+    text = f"CAST(c{table.index(table.key.name)} AS BINARY)"
+    predicates = []
+    for start in range(0, len(asked), size):
+        batch = asked[start : start + size]
+        predicate = f"k IN ({', '.join(literal for _, literal in batch)})"
+        if not table.has_integer_key:
+            first, last = (key.encode().hex() for key in (batch[0][0], batch[-1][0]))
+            predicate += f" AND {text} BETWEEN x'{first}' AND x'{last}'"
+        predicates.append(predicate)
+    return predicates or [NO_ROWS]
 
 
 def uses_index(session: Session, table: Table, predicate: str) -> bool:
