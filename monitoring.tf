@@ -5,7 +5,6 @@ locals {
 }
 
 resource "aws_cloudwatch_log_group" "pipeline" {
-  #checkov:skip=CKV_AWS_338:log_retention_days is the user's choice; 90 days by default.
   for_each = local.log_groups
 
   name              = each.value

@@ -6,33 +6,71 @@ import logging
 import threading
 from typing import Any
 
+from moto.core.responses import ActionResult, EmptyResult
+from moto.core.utils import camelcase_to_underscores
+from moto.glue.exceptions import EntityNotFoundException
+from moto.glue.models import FakeConnection
+from moto.glue.responses import GlueResponse
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.server import ThreadedMotoServer
 
 
 def teach_policies() -> None:
-    """Lets moto judge two kinds of statements as they are meant here.
+    """Lets moto judge three kinds of statements as they are meant here.
 
-    What demands TLS takes loopback as secure (moto takes its condition as always met), and what trusts the Glue
-    service trusts the local runner, which stands for it (moto knows no service principals).
+    What demands TLS takes loopback as secure (moto takes its condition as always met). What trusts the Glue service
+    trusts the local runner, which stands for it (moto knows no service principals). And outside S3, where moto does
+    not know the resource of a call, an action that is allowed on some resource is allowed.
     """
     judge = IAMPolicyStatement.is_action_permitted
 
-    def is_action_permitted(self: IAMPolicyStatement, action: str, *args: Any, **options: Any) -> PermissionResult:
+    def is_action_permitted(
+        self: IAMPolicyStatement, action: str, resource: str = "*", *args: Any, **options: Any
+    ) -> PermissionResult:
         statement = self._statement
         if "aws:SecureTransport" in statement.get("Condition", {}).get("Bool", {}):
             return PermissionResult.NEUTRAL
         if action == "sts:AssumeRole" and statement.get("Principal") == {"Service": "glue.amazonaws.com"}:
             return PermissionResult.PERMITTED
-        return judge(self, action, *args, **options)
+        if resource == "*" and statement["Effect"] == "Allow" and self._check_element_matches("Action", action):
+            return PermissionResult.PERMITTED
+        return judge(self, action, resource, *args, **options)
 
     IAMPolicyStatement.is_action_permitted = is_action_permitted
+
+
+def delete_connection(self: GlueResponse) -> EmptyResult:
+    """DeleteConnection, which moto 5.2 lacks."""
+    name = self.parameters["ConnectionName"]
+    if self.glue_backend.connections.pop(name, None) is None:
+        raise EntityNotFoundException(f"Connection {name} not found")
+    return EmptyResult()
+
+
+def update_connection(self: GlueResponse) -> EmptyResult:
+    """UpdateConnection, which moto 5.2 lacks."""
+    backend, name = self.glue_backend, self.parameters["Name"]
+    before = backend.get_connection(self.current_account, name, "")
+    after = FakeConnection(backend, before.catalog_id, self.parameters["ConnectionInput"], {})
+    backend.connections[name] = after
+    return EmptyResult()
+
+
+def update_job(self: GlueResponse) -> ActionResult:
+    """UpdateJob, which moto 5.2 lacks."""
+    job = self.glue_backend.get_job(self.parameters["JobName"])
+    for name, value in self.parameters["JobUpdate"].items():
+        setattr(job, camelcase_to_underscores(name), value)
+    return ActionResult({"JobName": job.name})
 
 
 def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     teach_policies()
+    GlueResponse.delete_connection = delete_connection
+    GlueResponse.update_connection = update_connection
+    GlueResponse.update_job = update_job
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201

@@ -14,7 +14,7 @@ from local.services import ServiceError, start_process
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("*.tf", "*.json", "glue_job.py", ".terraform.lock.hcl", "tests/terraform/*")
-PROVIDER = Path("registry.terraform.io/hashicorp/aws")
+PROVIDER = "*.*/hashicorp/aws"  # below the name of a registry
 # Where providers lie without a download: Terraform's implied mirrors, then the usual software roots.
 MIRRORS = ("~/.terraform.d/plugins", "~/.local/share/terraform/plugins", "/usr/local/share/terraform/plugins")
 SOFTWARE_ROOTS = ("/opt", "/usr/local", "/usr/share", "/usr/lib", "/srv")
@@ -27,12 +27,12 @@ def plugin_dir() -> Path | None:
     """A folder of unpacked providers that holds the AWS provider, or None where `init` must download it."""
     cache = os.environ.get("TF_PLUGIN_CACHE_DIR")
     for place in filter(None, (cache, *MIRRORS)):
-        if (Path(place).expanduser() / PROVIDER).is_dir():
+        if any(Path(place).expanduser().glob(PROVIDER)):
             return Path(place).expanduser()
     for root in SOFTWARE_ROOTS:
         for depth in ("*", "*/*", "*/*/*"):
             if found := next(Path(root).glob(f"{depth}/{PROVIDER}"), None):
-                return found.parents[len(PROVIDER.parts) - 1]
+                return found.parents[2]
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import hypothesis
 import pytest
 
 import glue_job
+from local import demo
 from local.deploy import jdbc_jar
 from local.services import Aws, MariaDB, SlackReceiver
 
@@ -25,10 +27,24 @@ NUMBERS = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
+def terraform() -> None:
+    """Terraform, without which a laptop skips what needs it; CI must have it (local.terraform then says so)."""
+    if not (shutil.which("terraform") or os.environ.get("CI")):
+        pytest.skip("terraform 1.11 or newer is not installed")
+
+
+@pytest.fixture(scope="session")
 def database() -> Iterator[MariaDB]:
     """A MariaDB server."""
     with MariaDB() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def customers(database: MariaDB) -> MariaDB:
+    """The server with the demo's table."""
+    demo.fill_table(database)
+    return database
 
 
 @pytest.fixture(scope="session")

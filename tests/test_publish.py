@@ -138,7 +138,7 @@ def test_failed_complete_aborts_the_upload(aws):
 def test_missing_bucket_is_named(aws):
     client = aws.client("s3")
     with pytest.raises(OutputError) as caught:
-        glue_job.check_destination(client, "nowhere")
+        glue_job.check_destination(client, "nowhere", "out/a.csv")
     assert str(caught.value) == "Destination bucket 'nowhere' does not exist. Check --destination_bucket."
     with (
         pytest.raises(OutputError, match="'nowhere' does not exist"),

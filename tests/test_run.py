@@ -103,6 +103,33 @@ def test_secret_invalid(ready, slack, caplog, text, message):
     fails(ready, slack, caplog, "secret", message)
 
 
+@pytest.mark.parametrize("text", ['{"slack_webhook": "%s"}', '{"slack_webhook": "%s", "username": "etl"}'])
+def test_slack_hears_of_a_secret_that_lacks_fields(ready, slack, caplog, text):
+    ready.aws.client("secretsmanager").put_secret_value(SecretId=ready.name, SecretString=text % slack.webhook)
+    fails(ready, slack, caplog, "secret", "password, db_name, table_name")
+    assert slack.messages
+
+
+def test_login_table_and_webhook_may_come_from_three_places(ready, slack, caplog):
+    secrets = ready.aws.client("secretsmanager")
+    login = json.dumps({"username": ready.database.user, "password": ready.database.password, "engine": "mariadb"})
+    secrets.put_secret_value(SecretId=ready.name, SecretString=login)
+    webhook = json.dumps({"slack_webhook": ready.webhook})
+    secrets.create_secret(Name=f"{ready.name}-slack", SecretString=webhook)
+    places = {
+        "db_name": ready.database.database,
+        "table_name": ready.name,
+        "slack_secret_name": f"{ready.name}-slack",
+    }
+    ready.run(**places)
+    assert ready.output() == b"id,name\n1,a\n2,\n"
+    assert len(slack.messages) == 1
+    ready.put(OLD, f"out/{ready.name}.csv")
+    fails(ready, slack, caplog, "secret", "Secret 'nope' does not exist", **places | {"slack_secret_name": "nope"})
+    fails(ready, slack, caplog, "secret", "Secret 'nope' does not exist", **places | {"secret_name": "nope"})
+    assert slack.messages
+
+
 def test_connection_missing(ready, slack, caplog):
     fails(ready, slack, caplog, "connection", "Glue connection 'nope' does not exist", connection_name="nope")
     assert slack.messages

@@ -45,10 +45,14 @@ def test_all_options():
         csv_quote="all",
         csv_null="NULL",
         csv_escape_formulas="true",
+        db_name="shop",
+        table_name="customers",
+        slack_secret_name="s",
         JOB_RUN_ID="jr_1",
     )
     assert settings.csv == CsvFormat("cp932", "\t", "crlf", "all", "NULL", True)
     assert (settings.key, settings.language, settings.run_id) == ("code", "en", "jr_1")
+    assert (settings.db_name, settings.table_name, settings.slack_secret_name) == ("shop", "customers", "s")
 
 
 def test_glues_own_arguments_are_let_through():

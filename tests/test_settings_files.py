@@ -37,13 +37,13 @@ def validator(name: str) -> jsonschema.Draft7Validator:
 
 
 @pytest.fixture(scope="module")
-def rules(tmp_path_factory) -> dict:
+def rules(terraform, tmp_path_factory) -> dict:
     """The rules of data.tf as Terraform itself evaluates them."""
-    terraform = Terraform(tmp_path_factory.mktemp("rules"), {})
-    terraform.init()
+    copy = Terraform(tmp_path_factory.mktemp("rules"), {})
+    copy.init()
     names = ("entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
     expression = "jsonencode({" + ", ".join(f"{name} = local.{name}" for name in names) + "})"
-    process = terraform.start("console")
+    process = copy.start("console")
     output, _ = process.communicate(expression.encode())
     return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
 

@@ -86,7 +86,8 @@ class Deployment:
                     if change["before"].get(name) != change["after"].get(name) or change["after_unknown"].get(name)
                 } - forgotten
             else:
-                names = {{"create": "+", "delete": "-"}[action] for action in change["actions"] if action != "no-op"}
+                signs = {"create": "+", "delete": "-"}  # neither "no-op" nor the "read" of a data source
+                names = {signs[action] for action in change["actions"] if action in signs}
             if names:
                 found[resource["address"]] = names
         return found
@@ -118,27 +119,26 @@ def prepare(aws: Aws, database: MariaDB) -> str:
 
 
 @pytest.fixture(scope="module")
-def deployment(database, tmp_path_factory) -> Iterator[Deployment]:
+def deployment(terraform, customers, tmp_path_factory) -> Iterator[Deployment]:
     """Both pipelines, applied from a saved plan as CI does."""
-    demo.fill_table(database)
     with Aws() as aws, SlackReceiver() as slack:
-        password = prepare(aws, database)
+        password = prepare(aws, customers)
         credentials = {
             "acme": {"username": "tls_only", "password": password, "slack_webhook": slack.webhook},
             "beta": {"slack_webhook": slack.webhook},
         }
         variables = {**aws.environment(), "TF_VAR_credentials": json.dumps(credentials)}
-        terraform = Terraform(tmp_path_factory.mktemp("deployment"), variables, STATE)
+        copy = Terraform(tmp_path_factory.mktemp("deployment"), variables, STATE)
         token = slack.webhook.rpartition("/")[2]
-        made = Deployment(aws, terraform, database, slack, [password, slack.webhook, token])
-        (terraform.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
+        made = Deployment(aws, copy, customers, slack, [password, slack.webhook, token])
+        (copy.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
         shared = json.loads((ROOT / "tests" / "terraform" / "common_settings.json").read_text())
         shared["connection"]["jdbc_driver"]["jar_uri"] = "driver.jar"
-        (terraform.folder / "common_settings.json").write_text(json.dumps(shared))
+        (copy.folder / "common_settings.json").write_text(json.dumps(shared))
         made.settings()
-        made.log += terraform.init()
-        made.log += terraform.do("plan", "-no-color", "-input=false", "-out=tfplan")
-        made.log += terraform.do("apply", "-no-color", "-input=false", "tfplan")
+        made.log += copy.init()
+        made.log += copy.do("plan", "-no-color", "-input=false", "-out=tfplan")
+        made.log += copy.do("apply", "-no-color", "-input=false", "tfplan")
         yield made
 
 
@@ -147,10 +147,10 @@ def test_configuration_is_formatted_and_valid(deployment):
     deployment.terraform.do("validate")
 
 
-def test_settings_rules(tmp_path):
-    terraform = Terraform(tmp_path, {})
-    terraform.init()
-    done = terraform.run("test", "-no-color", "-test-directory=tests/terraform")
+def test_settings_rules(terraform, tmp_path):
+    copy = Terraform(tmp_path, {})
+    copy.init()
+    done = copy.run("test", "-no-color", "-test-directory=tests/terraform")
     assert done.returncode == 0, done.stdout
     assert re.search(r"Success! \d+ passed, 0 failed", done.stdout)
 
@@ -387,7 +387,7 @@ def entries_changed(changes: dict[str, set[str]]) -> dict[str, set[str]]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"gamma": {"secret_arn": None}}, {"gamma": {"+"}}),
+        ({"gamma": {}}, {"gamma": {"+"}}),
         ({"beta": None}, {"beta": {"-"}}),
         ({"beta": None, "delta": {}}, {"beta": {"-"}, "delta": {"+"}}),
     ],
@@ -410,8 +410,7 @@ def test_raised_version_writes_the_secret_anew(deployment):
     place = {"table_name": "customers", "db_name": deployment.database.database, "credentials_version": 2}
     deployment.settings(acme=deployment.entry("acme", SecretsManager=place))
     try:
-        changes = deployment.changes()
-        assert changes == {'aws_secretsmanager_secret_version.pipeline["acme"]': {"secret_string_wo_version"}}
+        assert deployment.changes() == {'aws_secretsmanager_secret_version.pipeline["acme"]': {"+", "-"}}
     finally:
         deployment.settings()
 
