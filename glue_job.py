@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -926,8 +926,17 @@ MAX_INTEGER_DIGITS = 20  # BIGINT UNSIGNED
 
 
 def s3_client(region: str | None) -> Any:
-    """An S3 client; executors call this too, as a client does not travel."""
+    """An S3 client for the driver."""
     return boto3.client("s3", region_name=region, config=AWS_CONFIG)
+
+
+def worker_s3_client(region: str | None) -> Any:
+    """The S3 client of a worker process: one for all its tasks, with the connections it has open."""
+    # Our functions travel by value and start with empty globals in each task; a module that is installed there stays.
+    clients = vars(boto3).setdefault("_glue_job_s3_clients", {})
+    if region not in clients:
+        clients[region] = s3_client(region)
+    return clients[region]
 
 
 class SourceObject(NamedTuple):
@@ -1518,7 +1527,7 @@ def _split_reader(
     nonce = f"\x00{secrets.token_hex(16)}:"
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        client = s3_client(region)
+        client = worker_s3_client(region)
         for split in itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
             with sent_to_driver():
                 yield from read_split(client, split, splits[split], key, nonce, integer=integer)
@@ -2241,6 +2250,7 @@ def _first_ids(lines: DataFrame, table: Table) -> list[str]:
 MIN_PART_BYTES = 5 * MIB  # the minimum of S3, for every part but the last (S3 User Guide, multipart upload limits)
 MAX_PARTS = 10_000  # the maximum of S3
 PART_BYTES = 8 * MIB
+UPLOADS_AT_A_TIME = 2  # per task
 # An encoding writes at least a third of the UTF-8 bytes (half-width katakana in cp932), so that every task has a part.
 MIN_TASK_BYTES = 3 * MIN_PART_BYTES + MIB
 TASK_BYTES = 64 * MIB
@@ -2260,21 +2270,16 @@ class UploadTask(NamedTuple):
 
 @dataclass(frozen=True)
 class Upload:
-    """Where all tasks write; `upload_id` is None when the object is small enough for one PutObject."""
+    """Where all tasks write."""
 
     bucket: str
     key: str
-    upload_id: str | None
+    upload_id: str
     part_bytes: int
     form: CsvFormat
     columns: tuple[str, ...]
     header: bytes
     region: str | None
-
-    @property
-    def content_type(self) -> str:
-        charset = {"cp932": "windows-31j"}.get(self.form.encoding, "utf-8")
-        return f"text/csv; charset={charset}"
 
 
 def plan_upload(buckets: Sequence[tuple[int, int, int]], parallelism: int) -> tuple[list[UploadTask], int]:
@@ -2377,6 +2382,9 @@ def check_destination(client: Any, bucket: str, key: str) -> None:
 def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settings) -> int:
     """Writes the one CSV object, all or nothing.
 
+    By a multipart upload however small it is: a task that put the whole object would publish it before the run is known
+    to be right, and again at each further attempt.
+
     Returns:
         The bytes of the object.
 
@@ -2384,29 +2392,20 @@ def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settin
         OutputError: the bucket is missing, a character has no place in the encoding, or rows got lost.
         AwsError: S3 denied a call or failed.
     """
-    form = settings.csv
+    form, bucket, key = settings.csv, settings.destination_bucket, settings.destination_file
     tasks, part_bytes = plan_upload(overlay.buckets, spark.sparkContext.defaultParallelism)
     header = encode_lines(overlay.header.encode(), form, overlay.columns, 0)
-    upload = Upload(
-        bucket=settings.destination_bucket,
-        key=settings.destination_file,
-        upload_id=None,
-        part_bytes=part_bytes,
-        form=form,
-        columns=overlay.columns,
-        header=codecs.BOM_UTF8 + header if form.encoding == "utf-8-sig" else header,
-        region=client.meta.region_name,
-    )
+    header = codecs.BOM_UTF8 + header if form.encoding == "utf-8-sig" else header
     longest = max(longest for _, _, longest in overlay.buckets)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", min(max(ARROW_BATCH_BYTES // longest, 1), 10_000))
     rows = in_order(spark, overlay, tasks)
-    if len(tasks) == 1 and sum(size for _, size, _ in overlay.buckets) <= MIN_TASK_BYTES:
-        return sum(part.bytes for part in rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
-    with MultipartUpload(client, upload.bucket, upload.key, upload.content_type) as multipart:
-        upload = replace(upload, upload_id=multipart.upload_id)
-        found = rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect()
-        parts = [{"PartNumber": part.part, "ETag": part.etag} for part in sorted(found)]
-        multipart.complete(parts)
+    charset = {"cp932": "windows-31j"}.get(form.encoding, "utf-8")
+    with MultipartUpload(client, bucket, key, f"text/csv; charset={charset}") as multipart:
+        region = client.meta.region_name
+        upload = Upload(bucket, key, multipart.upload_id, part_bytes, form, overlay.columns, header, region)
+        found = sorted(rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
+        # By the ETags of the attempts Spark took: had another attempt left other bytes, S3 would refuse to complete.
+        multipart.complete([{"PartNumber": part.part, "ETag": part.etag} for part in found])
     return sum(part.bytes for part in found)
 
 
@@ -2445,7 +2444,9 @@ def _uploader(
         for batch in batches:
             task = tasks[bisect.bisect_right(first_rows, batch.column(0)[0].as_py()) - 1]
             with sent_to_driver():
-                parts = list(upload_rows(s3_client(upload.region), upload, task, itertools.chain([batch], batches)))
+                parts = list(
+                    upload_rows(worker_s3_client(upload.region), upload, task, itertools.chain([batch], batches))
+                )
             yield pa.RecordBatch.from_pylist(
                 parts, pa.schema([("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64())])
             )
@@ -2458,22 +2459,47 @@ def upload_rows(
 ) -> Iterator[dict[str, Any]]:
     """Uploads the rows of one task; yields a part as {part, etag, bytes}.
 
+    The next part is made while UPLOADS_AT_A_TIME others are on their way, so a task holds the bytes of one part more
+    than that, and what is left over for the part after. Whatever ends a task, it first waits for those: parts that
+    arrive after the upload was aborted would stay in the bucket.
+    """
+    sending: list[Future[dict[str, Any]]] = []
+    with ThreadPoolExecutor(UPLOADS_AT_A_TIME) as pool:
+        number = task.first_part
+        for data in cut_parts(upload, task, batches):  # `enumerate` would hold a part until the next one is whole
+            if len(sending) == UPLOADS_AT_A_TIME:
+                yield sending.pop(0).result()
+            sending.append(pool.submit(send, client, upload, number, data))
+            del data
+            number += 1
+        for future in sending:
+            yield future.result()
+
+
+def cut_parts(upload: Upload, task: UploadTask, batches: Iterable[pa.RecordBatch]) -> Iterator[bytearray]:
+    """The bytes of a task's parts, the same at every attempt, whatever the sizes of the batches.
+
     A part is cut only when a whole smallest part stays behind, so that the last one is never too small.
+
+    Raises:
+        OutputError: rows are missing, or need more parts than were dealt out, as they changed since they were counted.
     """
     buffer = bytearray(upload.header if task.first_row == 0 else b"")
-    row, number = task.first_row, task.first_part
+    row, parts = task.first_row, 1
     for batch in batches:
         if batch.column(0)[0].as_py() != row:
             raise OutputError("rows_lost", expected=task.rows, found=row - task.first_row)
         buffer += encode_lines(line_bytes(batch.column(1)), upload.form, upload.columns, row + 1)
         row += batch.num_rows
-        while upload.upload_id and len(buffer) >= upload.part_bytes + MIN_PART_BYTES:
-            yield send(client, upload, number, bytes(buffer[: upload.part_bytes]))
+        while len(buffer) >= upload.part_bytes + MIN_PART_BYTES:
+            if parts == task.parts:
+                raise OutputError("rows_lost", expected=task.rows, found=row - task.first_row)
+            yield buffer[: upload.part_bytes]
             del buffer[: upload.part_bytes]
-            number += 1
+            parts += 1
     if row != task.first_row + task.rows:
         raise OutputError("rows_lost", expected=task.rows, found=row - task.first_row)
-    yield send(client, upload, number, bytes(buffer))
+    yield buffer
 
 
 def line_bytes(lines: pa.Array) -> bytes:
@@ -2483,14 +2509,11 @@ def line_bytes(lines: pa.Array) -> bytes:
     return data[ends[0].as_py() : ends[-1].as_py()].to_pybytes() if data else b""
 
 
-def send(client: Any, upload: Upload, number: int, data: bytes) -> dict[str, Any]:
-    """Sends one part, or the whole object when there is no multipart upload."""
-    target = {"Bucket": upload.bucket, "Key": upload.key, "Body": data}
+def send(client: Any, upload: Upload, number: int, data: bytearray) -> dict[str, Any]:
+    """Sends one part."""
+    target = {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.upload_id, "PartNumber": number}
     with output_errors(upload.bucket, f"s3://{upload.bucket}/{upload.key}", "s3:PutObject"):
-        if upload.upload_id:
-            answer = client.upload_part(UploadId=upload.upload_id, PartNumber=number, **target)
-        else:
-            answer = client.put_object(ContentType=upload.content_type, **target)
+        answer = client.upload_part(Body=data, **target)
     return {"part": number, "etag": answer["ETag"], "bytes": len(data)}
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -11,15 +16,22 @@ import glue_job
 from glue_job import (
     MAX_PARTS,
     MIB,
+    MIN_PART_BYTES,
     MIN_TASK_BYTES,
+    UPLOADS_AT_A_TIME,
     AwsError,
     CsvFormat,
     MultipartUpload,
     OutputError,
+    Overlay,
     Upload,
     UploadTask,
+    cut_parts,
     line_bytes,
+    make_settings,
     plan_upload,
+    publish,
+    read_arguments,
     upload_rows,
 )
 
@@ -61,6 +73,16 @@ def test_line_bytes_are_the_joined_lines(lines, data):
     assert line_bytes(pa.array(lines).slice(start)) == "".join(lines[start:]).encode()
 
 
+def uploads(client: Any) -> list[Any]:
+    """Multipart uploads that nobody completed or aborted."""
+    return client.list_multipart_uploads(Bucket="lake").get("Uploads", [])
+
+
+def read_object(client: Any, key: str) -> bytes:
+    """An object whole."""
+    return client.get_object(Bucket="lake", Key=key)["Body"].read()
+
+
 def batches_of(lines: list[str], first_row: int, size: int = 3) -> list[pa.RecordBatch]:
     """Rows as Spark hands them to a task."""
     return [
@@ -72,7 +94,7 @@ def batches_of(lines: list[str], first_row: int, size: int = 3) -> list[pa.Recor
     ]
 
 
-def make_upload(key: str, upload_id: str | None, part_bytes: int = 8 * MIB) -> Upload:
+def make_upload(key: str, upload_id: str, part_bytes: int = 8 * MIB) -> Upload:
     """Where the tests write."""
     return Upload("lake", key, upload_id, part_bytes, CsvFormat(), ("a",), b"a\n", None)
 
@@ -93,26 +115,158 @@ def test_parts_of_several_tasks_make_one_object(aws, sizes):
         multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
     assert client.get_object(Bucket="lake", Key=key)["Body"].read() == whole
     assert all(part["bytes"] >= 5 * MIB for part in parts[:-1])
-    assert not client.list_multipart_uploads(Bucket="lake").get("Uploads")
+    assert not uploads(client)
 
 
-def test_a_retried_task_overwrites_its_own_parts(aws):
+def test_attempts_of_a_task_that_all_end_leave_one_object(aws):
     client = aws.client("s3")
-    lines = ["x" * MIB + "\n"] * 20
-    with MultipartUpload(client, "lake", "out/retried.csv", "text/csv") as multipart:
-        upload = make_upload("out/retried.csv", multipart.upload_id)
-        task = UploadTask(0, len(lines), 1, 10)
+    lines = [f"{i:07d}" + "x" * MIB + "\n" for i in range(40)]
+    task = UploadTask(0, len(lines), 1, 10)
+    with MultipartUpload(client, "lake", "out/attempts.csv", "text/csv") as multipart:
+        upload = make_upload("out/attempts.csv", multipart.upload_id)
         interrupted = upload_rows(client, upload, task, batches_of(lines, 0))
         next(interrupted)
         interrupted.close()
-        parts = list(upload_rows(client, upload, task, batches_of(lines, 0)))
-        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
-    assert client.get_object(Bucket="lake", Key="out/retried.csv")["Body"].read() == b"a\n" + "".join(lines).encode()
+        first = upload_rows(client, upload, task, batches_of(lines, 0, 3))
+        taken = [next(first)]
+        late = list(upload_rows(client, upload, task, batches_of(lines, 0, 7)))  # overwrites while `first` goes on
+        taken += first
+        assert late == taken
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in taken])
+    assert read_object(client, "out/attempts.csv") == b"a\n" + "".join(lines).encode()
+    assert not uploads(client)
+
+
+def test_attempts_with_other_bytes_are_refused_not_mixed(aws):
+    client = aws.client("s3")
+    client.put_object(Bucket="lake", Key="out/mixed.csv", Body=b"old")
+    task = UploadTask(0, 20, 1, 10)
+    with (
+        pytest.raises(AwsError, match="InvalidPart"),
+        MultipartUpload(client, "lake", "out/mixed.csv", "text/csv") as multipart,
+    ):
+        upload = make_upload("out/mixed.csv", multipart.upload_id)
+        taken = list(upload_rows(client, upload, task, batches_of(["x" * MIB + "\n"] * 20, 0)))
+        list(upload_rows(client, upload, task, batches_of(["y" * MIB + "\n"] * 20, 0)))
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in taken])
+    assert read_object(client, "out/mixed.csv") == b"old"
+    assert not uploads(client)
+
+
+class Wire:
+    """An S3 client that counts the bytes that came through; `hold` is called with a part's number before it does."""
+
+    def __init__(self, hold: Any = None) -> None:
+        self.sent, self.most_at_a_time, self._now = 0, 0, 0
+        self._lock, self._hold = threading.Lock(), hold
+
+    def upload_part(self, *, PartNumber: int, Body: bytearray, **_: Any) -> dict[str, str]:
+        with self._lock:
+            self._now += 1
+            self.most_at_a_time = max(self.most_at_a_time, self._now)
+        if self._hold:
+            self._hold(PartNumber)
+        with self._lock:
+            self._now -= 1
+            self.sent += len(Body)
+        return {"ETag": str(PartNumber)}
+
+
+def test_the_next_part_is_made_while_others_are_on_their_way():
+    third_is_being_made = threading.Event()
+    lines = ["x" * MIB + "\n"] * 60
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for number, batch in enumerate(batches_of(lines, 0, 1)):
+            if number == 25:  # parts 1 and 2 are cut, 3 is being made
+                third_is_being_made.set()
+            yield batch
+
+    wire = Wire(lambda number: number > 1 or third_is_being_made.wait(30) or pytest.fail("part 1 was waited for"))
+    parts = list(upload_rows(wire, make_upload("k", "id"), UploadTask(0, 60, 1, 10), batches()))
+    assert [part["part"] for part in parts] == [1, 2, 3, 4, 5, 6, 7]
+    assert wire.most_at_a_time == UPLOADS_AT_A_TIME
+
+
+def test_a_task_holds_a_few_parts_however_many_rows_it_has():
+    wire, pulled, held = Wire(), 0, 0
+    lines = ["x" * MIB + "\n"] * 300
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal pulled, held
+        for batch in batches_of(lines, 0, 1):
+            pulled += MIB + 1
+            held = max(held, pulled - wire.sent)
+            yield batch
+
+    assert len(list(upload_rows(wire, make_upload("k", "id"), UploadTask(0, 300, 1, 50), batches()))) == 37
+    assert held <= (UPLOADS_AT_A_TIME + 1) * 8 * MIB + MIN_PART_BYTES + 2 * MIB
+
+
+def test_a_part_that_fails_fails_its_task_after_all_others_are_through():
+    def hold(number: int) -> None:
+        if number == 2:
+            raise ConnectionError("reset")
+
+    wire = Wire(hold)
+    with pytest.raises(ConnectionError):
+        list(upload_rows(wire, make_upload("k", "id"), UploadTask(0, 60, 1, 10), batches_of(["x" * MIB] * 60, 0, 1)))
+    assert threading.active_count() == len(
+        [thread for thread in threading.enumerate() if "ThreadPool" not in thread.name]
+    )
+
+
+# Rows by partition: (partitions, rows of each, bytes of each row).
+PARTITIONS = {
+    "one byte": [(1, 1, 1)],
+    "six MiB": [(1, 6, MIB)],
+    "3,000 of 10 KB": [(3000, 1, 10_000)],
+    "a skewed one of 300 MB": [(20, 1, 10_000), (1, 300, 1_000_000), (20, 1, 10_000)],
+}
+
+
+@pytest.mark.parametrize("case", PARTITIONS)
+def test_partitions_of_any_size_make_one_object(spark, aws, case):
+    sizes = [size for partitions, rows, size in PARTITIONS[case] for _ in range(partitions * rows)]
+    frame, first = None, 0
+    for partitions, rows, size in PARTITIONS[case]:
+        piece = spark.range(first, first + partitions * rows, 1, partitions).selectExpr(
+            "id AS ordinal", f"concat(repeat(char(97 + id % 26), {size - 1}), '\n') AS line"
+        )
+        frame = piece if frame is None else frame.union(piece)
+        first += partitions * rows
+    settings = make_settings(
+        read_arguments(
+            [
+                "glue_job.py",
+                *("--JOB_NAME", "j", "--secret_name", "s", "--connection_name", "c", "--source_bucket", "lake"),
+                *("--source_key", "in.json", "--destination_bucket", "lake", "--destination_file", "out/sizes.csv"),
+            ]
+        )
+    )
+    overlay = Overlay(frame, ("a",), "a\n", tuple((1, size, size) for size in sizes), 1, {})
+    client = aws.client("s3")
+    written = publish(spark, client, overlay, settings)
+    expected = hashlib.sha256(b"a\n")
+    for ordinal, size in enumerate(sizes):
+        expected.update(bytes([97 + ordinal % 26]) * (size - 1) + b"\n")
+    data = read_object(client, "out/sizes.csv")
+    assert (len(data), written) == (2 + sum(sizes),) * 2
+    assert hashlib.sha256(data).digest() == expected.digest()
+    assert not uploads(client)
+
+
+def test_rows_that_grew_do_not_run_into_the_parts_of_the_next_task():
+    grown = batches_of(["x" * MIB + "\n"] * 40, 0)
+    parts = cut_parts(make_upload("out/grown.csv", "id"), UploadTask(0, 40, 1, 3), grown)
+    assert [len(next(parts)), len(next(parts))] == [8 * MIB, 8 * MIB]
+    with pytest.raises(OutputError, match="was not published"):
+        next(parts)
 
 
 @pytest.mark.parametrize("first_row", [0, 1])
 def test_lost_rows_are_noticed(aws, first_row):
-    upload = make_upload("out/lost.csv", None)
+    upload = make_upload("out/lost.csv", "id")
     with pytest.raises(OutputError, match="was not published"):
         list(upload_rows(aws.client("s3"), upload, UploadTask(0, 3, 1, 2), batches_of(["x\n", "y\n"], first_row)))
 
