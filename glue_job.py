@@ -33,7 +33,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -1989,19 +1989,21 @@ def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> lis
     What is equal to the database may differ as text (`a` and `A`, `1.5` and `1.50`) and be asked for by two lists, so
     each list takes only the texts between its first and its last: no row comes twice.
     """
-    order: Any = int if table.has_integer_key else str
-    asked = [(key, literal) for key in sorted(ids, key=order) if (literal := key_literal(table.key, key)) is not None]
+    asked = [(key, literal) for key in ids if (literal := key_literal(table.key, key)) is not None]
+    asked.sort(key=lambda pair: int(pair[0]) if table.has_integer_key else pair[0])  # type: ignore[return-value]
     size = min(max(-(-len(asked) // parallelism), 1), LOOKUP_BATCH)
     size = min(size, max(LOOKUP_BATCH_BYTES // max((len(literal) for _, literal in asked), default=1), 1))
     text = f"CAST(c{table.index(table.key.name)} AS BINARY)"
     predicates = []
-    for start in range(0, len(asked), size):
-        batch = asked[start : start + size]
-        predicate = f"k IN ({', '.join(literal for _, literal in batch)})"
-        if not table.has_integer_key:
-            first, last = (key.encode().hex() for key in (batch[0][0], batch[-1][0]))
-            predicate += f" AND {text} BETWEEN x'{first}' AND x'{last}'"
-        predicates.append(predicate)
+    # A list that mixes signed and unsigned numbers is compared as decimals, and no index helps (MariaDB).
+    halves = itertools.groupby(asked, lambda pair: table.has_integer_key and int(pair[0]) >= 2**63)
+    for _, half in halves:
+        while batch := list(itertools.islice(half, size)):
+            predicate = f"k IN ({', '.join(literal for _, literal in batch)})"
+            if not table.has_integer_key:
+                first, last = (key.encode().hex() for key in (batch[0][0], batch[-1][0]))
+                predicate += f" AND {text} BETWEEN x'{first}' AND x'{last}'"
+            predicates.append(predicate)
     return predicates or [NO_ROWS]
 
 
@@ -2027,17 +2029,18 @@ def first_unmatched(spark: SparkSession, table: Table, ids: set[str], limit: int
     are in the order of the index, and few are needed; the bytes of texts are not, and each reading takes all of it.
     """
     text, name = text_expression(table.key), quote_name(table.key.name)
-    order = name if table.has_integer_key else f"CAST({text} AS BINARY)"
-    ids_in_order = f"{text} AS id FROM {table.place} WHERE {name} IS NOT NULL ORDER BY {order}"
-    if not table.unique:
-        ids_in_order = ids_in_order.replace(f"{text} AS", f"MIN({text}) AS").replace("ORDER", f"GROUP BY {order} ORDER")
+    whole, shown = (
+        (name, "CAST(k AS CHAR)") if table.has_integer_key else (f"CAST({text} AS BINARY)", "CONVERT(k USING utf8mb4)")
+    )
+    distinct = "" if table.unique else "DISTINCT "
     most = len(ids) + limit
     size = min(FIRST_IDS, most) if table.has_integer_key else most
     # Only so many bytes of a text take part in a sort.
     options = table.database.options | {"sessionInitStatement": "SET SESSION max_sort_length = 8192"}
     same: Any = same_integer if table.has_integer_key else str
     while True:
-        sql = f"SELECT {ids_in_order} LIMIT {size}"
+        first = f"SELECT {distinct}{whole} AS k FROM {table.place} WHERE {name} IS NOT NULL ORDER BY k LIMIT {size}"
+        sql = f"SELECT {shown} AS id FROM ({first}) AS first"
         with database_errors(table.database):
             reader = spark.read.format("jdbc").options(url=table.database.url, query=sql, **options)
             found = [row.id for row in reader.load().collect()]

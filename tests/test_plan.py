@@ -110,9 +110,11 @@ def test_literals_let_the_database_use_the_index(pipeline, kind):
         assert table.indexed
         assert table.unique == (kind != "decimal")
         for words in (known, known + others):
-            [predicate] = glue_job.lookup_predicates(table, words, 1)
-            assert predicate.startswith("k IN (")
-            assert glue_job.uses_index(session, table, predicate)
+            predicates = glue_job.lookup_predicates(table, words, 1)
+            assert len(predicates) == 1 + (kind == "unsigned integer")
+            for predicate in predicates:
+                assert predicate.startswith("k IN (")
+                assert glue_job.uses_index(session, table, predicate)
         assert not glue_job.uses_index(session, table, "v = 'x'".replace("v", "c1"))
 
 
