@@ -1990,7 +1990,7 @@ def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> lis
     each list takes only the texts between its first and its last: no row comes twice.
     """
     asked = [(key, literal) for key in ids if (literal := key_literal(table.key, key)) is not None]
-    asked.sort(key=lambda pair: int(pair[0]) if table.has_integer_key else pair[0])  # type: ignore[return-value]
+    asked.sort(key=lambda pair: int(pair[0]) if table.has_integer_key else pair[0])
     size = min(max(-(-len(asked) // parallelism), 1), LOOKUP_BATCH)
     size = min(size, max(LOOKUP_BATCH_BYTES // max((len(literal) for _, literal in asked), default=1), 1))
     text = f"CAST(c{table.index(table.key.name)} AS BINARY)"
