@@ -17,6 +17,7 @@ import csv
 import difflib
 import fnmatch
 import gzip
+import heapq
 import io
 import itertools
 import json
@@ -32,7 +33,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -748,6 +749,12 @@ TEXTS = {
         "output": "出力",
         "seconds": "所要時間",
         "plan": "読み取り方式",
+        "few_ids": "id が少なく、キーに索引がある",
+        "small_table": "小さなテーブル",
+        "many_ids": "テーブルに対して id が多い",
+        "no_index": "キーで始まる索引がない",
+        "key_type": "この型のキーは索引で引けない",
+        "index_unused": "データベースが索引を使わない",
         "run": "実行 ID",
         "settings": "設定",
         "secret": "シークレット",
@@ -776,6 +783,12 @@ TEXTS = {
         "output": "Output",
         "seconds": "Duration",
         "plan": "Read plan",
+        "few_ids": "few ids, and an index on the key",
+        "small_table": "a small table",
+        "many_ids": "many ids for the size of the table",
+        "no_index": "no index begins with the key",
+        "key_type": "keys of this type cannot be looked up",
+        "index_unused": "the database would not use the index",
         "run": "Run id",
         "settings": "settings",
         "secret": "secret",
@@ -820,7 +833,7 @@ def success_message(settings: Settings, result: Result) -> dict[str, Any]:
         texts["filled_cells"]: f"{result.filled_cells:,}",
         texts["unmatched_rows"]: f"{result.unmatched:,}",
         texts["seconds"]: f"{result.seconds:.1f} s",
-        texts["plan"]: result.plan,
+        texts["plan"]: f"{result.plan} ({texts[result.plan_reason]})" if result.plan_reason else result.plan,
         texts["run"]: settings.run_id or "-",
         texts["output"]: f"{result.output} ({result.bytes:,} bytes)",
     }
@@ -1565,7 +1578,8 @@ def read_split(
 # table: RDS through JDBC -> one row per key, values as the database prints them
 # ---------------------------------------------------------------------------------------------------------------------
 
-INTEGER_TYPES = frozenset({"tinyint", "smallint", "mediumint", "int", "bigint"})
+INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+INTEGER_TYPES = frozenset(INTEGER_BITS)
 BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
 SPATIAL_TYPES = frozenset(
     {
@@ -1580,12 +1594,32 @@ SPATIAL_TYPES = frozenset(
         "geomcollection",
     }
 )
+# The character sets a key may have to be looked up, and the characters each can hold: those whose codes and characters
+# pair off. Elsewhere (cp932) two codes print as one character, and a lookup would find one of them.
+_LATIN1 = set(bytes(range(256)).decode("cp1252", "ignore")) | set("\x81\x8d\x8f\x90\x9d")
+KEY_CHARSETS: dict[str, Callable[[str], bool]] = {
+    "ascii": str.isascii,
+    "latin1": lambda text: _LATIN1.issuperset(text),
+    "utf8": lambda text: not text or max(text) <= "\uffff",
+    "utf8mb3": lambda text: not text or max(text) <= "\uffff",
+    "utf8mb4": lambda _text: True,
+}
 # Types whose texts differ when their values do, so that a unique index proves the texts unique.
-EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext"}
+EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "binary", "varbinary"}
 # What MariaDB Connector/J ("Could not connect") and MySQL Connector/J ("Communications link") say.
 _UNREACHABLE = re.compile("Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException")
 ROWS_PER_RANGE = 250_000
-MAX_RANGES = 64
+MAX_RANGES = 256
+MAX_HASHED_RANGES = 8  # each reads the whole table inside the database
+MAX_ESTIMATES = 1_000  # EXPLAIN statements, of a few milliseconds each
+MAX_LOOKUP_IDS = 200_000  # the driver holds them while it writes the statements
+MIN_LOOKUP_ROWS = 50_000  # a smaller table is read faster than asked
+ROWS_PER_LOOKUP = 10  # finding a row by an index costs as much as reading this many in a row
+# MariaDB turns a list of 1,000 values (in_predicate_conversion_threshold) into a join, whose plan is anyone's guess.
+LOOKUP_BATCH = 900
+LOOKUP_BATCH_BYTES = 256 * 1024  # well below any max_allowed_packet
+NO_ROWS = "1 = 0"
+FIRST_IDS = 1_000  # read at first in search of ids that the source lacks
 
 
 @dataclass(frozen=True)
@@ -1595,6 +1629,11 @@ class TableColumn:
     name: str
     type: str
     full_type: str
+    charset: str | None = None
+
+    @property
+    def is_integer(self) -> bool:
+        return self.type in INTEGER_TYPES
 
 
 @dataclass(frozen=True)
@@ -1605,18 +1644,28 @@ class Table:
         columns: In table order.
         key: The key column.
         unique: Whether no two rows have the same key text.
-        rows: The estimate of the statistics; 0 where there is none.
+        indexed: Whether an index begins with the key.
+        ordered: Columns to cut the rows into ranges by, the best first: that which the primary key begins with (the
+            rows lie in its order), then the key where an index begins with it.
+        rows: The estimate of the optimizer; 0 where there is none.
     """
 
     database: Database = field(repr=False)
     columns: tuple[TableColumn, ...]
     key: TableColumn
     unique: bool
+    indexed: bool
+    ordered: tuple[TableColumn, ...]
     rows: int
 
     @property
     def has_integer_key(self) -> bool:
-        return self.key.type in INTEGER_TYPES
+        return self.key.is_integer
+
+    @property
+    def place(self) -> str:
+        """The name of the table in SQL."""
+        return f"{quote_name(self.database.secret.db_name)}.{quote_name(self.database.secret.table_name)}"
 
     def index(self, name: str) -> int | None:
         """The place of a column in the table, or None."""
@@ -1645,14 +1694,46 @@ def text_expression(column: TableColumn) -> str:
     return f"CAST({name} AS CHAR CHARACTER SET utf8mb4)"
 
 
-def query(spark: SparkSession, database: Database, sql: str) -> DataFrame:
-    """The result of one SQL statement as a frame.
+class Session:
+    """One connection of the driver's own, for questions with small answers: Spark's reader takes a whole job for each.
 
     Raises:
-        TableError: login, network, driver or statement failed.
+        TableError: login, network, driver or a statement failed.
     """
-    with database_errors(database):
-        return spark.read.format("jdbc").options(url=database.url, query=sql, **database.options).load()
+
+    def __init__(self, spark: SparkSession, database: Database) -> None:
+        jvm: Any = spark.sparkContext._jvm
+        options = {"url": database.url, "dbtable": "-", **database.options}
+        parameters = jvm.PythonUtils.toScalaMap(options)
+        jdbc = jvm.org.apache.spark.sql.execution.datasources.jdbc.JDBCOptions(parameters)
+        self._database = database
+        with database_errors(database):
+            connect = jvm.org.apache.spark.sql.jdbc.JdbcDialects.get(database.url).createConnectionFactory(jdbc)
+            self._connection = connect.apply(-1)
+        self.ask(database.options["sessionInitStatement"])
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def ask(self, sql: str) -> list[dict[str, str | None]]:
+        """The rows of an answer, by the labels of its columns."""
+        with database_errors(self._database):
+            statement = self._connection.createStatement()
+            try:
+                if not statement.execute(sql):
+                    return []
+                answer = statement.getResultSet()
+                about = answer.getMetaData()
+                labels = [about.getColumnLabel(i + 1) for i in range(about.getColumnCount())]
+                rows = []
+                while answer.next():
+                    rows.append({label: answer.getString(i) for i, label in enumerate(labels, 1)})
+                return rows
+            finally:
+                statement.close()
 
 
 @contextmanager
@@ -1686,7 +1767,7 @@ def table_error(text: str, database: Database) -> TableError | None:
     return TableError("database_failed", host=host, problem=cause[-1][:500])
 
 
-def describe_table(spark: SparkSession, database: Database, key: str) -> Table:
+def describe_table(session: Session, database: Database, key: str) -> Table:
     """Asks the catalogue for columns, indexes and size.
 
     Raises:
@@ -1695,63 +1776,62 @@ def describe_table(spark: SparkSession, database: Database, key: str) -> Table:
     secret = database.secret
     schema, name = text_literal(secret.db_name), text_literal(secret.table_name)
     where = f"table_schema = {schema} AND table_name = {name}"
-    with database_errors(database):
-        columns = query(
-            spark,
-            database,
-            "SELECT column_name AS name, data_type AS type, column_type AS full_type, ordinal_position AS place "
-            f"FROM information_schema.columns WHERE {where}",
-        ).collect()
-        if not columns:
-            raise TableError("table_missing", user=secret.username, **_missing_table(spark, database))
-        indexes = query(
-            spark,
-            database,
-            "SELECT index_name, MAX(non_unique) AS non_unique, COUNT(*) AS width, COUNT(sub_part) AS prefixes, "
-            f"MAX(column_name) AS name FROM information_schema.statistics WHERE {where} GROUP BY index_name",
-        ).collect()
-        size = query(
-            spark, database, f"SELECT table_rows AS table_rows FROM information_schema.tables WHERE {where}"
-        ).collect()
-    found = tuple(
-        TableColumn(row.name, row.type.lower(), row.full_type.lower())
-        for row in sorted(columns, key=operator.attrgetter("place"))
+    columns = session.ask(
+        "SELECT column_name AS name, LOWER(data_type) AS type, LOWER(column_type) AS full_type, "
+        f"character_set_name AS charset FROM information_schema.columns WHERE {where} ORDER BY ordinal_position"
     )
-    key_column = next((column for column in found if column.name == key), None)
-    if key_column is None:
-        names = [column.name for column in found]
+    if not columns:
+        raise TableError("table_missing", user=secret.username, **_missing_table(session, database))
+    found = {row["name"]: TableColumn(**row) for row in columns}  # type: ignore[arg-type]
+    if key not in found:
+        names = [str(column) for column in found]
         place = f"{secret.db_name}.{secret.table_name}"
         listed = ", ".join(names[:50])
         raise TableError("key_missing_in_table", table=place, key=key, near=near_miss(key, names), columns=listed)
-    unique = key_column.type in EXACT_TYPES and any(
-        row.name == key and row.width == 1 and not row.non_unique and not row.prefixes for row in indexes
+    indexes = session.ask(
+        "SELECT index_name AS name, MAX(non_unique) AS repeats, COUNT(*) AS width, COUNT(sub_part) AS prefixes, "
+        "MAX(IF(seq_in_index = 1 AND sub_part IS NULL, column_name, NULL)) AS first_column "
+        f"FROM information_schema.statistics WHERE {where} AND index_type = 'BTREE' GROUP BY index_name"
     )
-    return Table(database, found, key_column, unique, int(size[0].table_rows or 0) if size else 0)
+    ours = [row for row in indexes if row["first_column"] == key]
+    primary = next((row["first_column"] for row in indexes if row["name"] == "PRIMARY"), None)
+    unique = any((row["width"], row["repeats"], row["prefixes"]) == ("1", "0", "0") for row in ours)
+    table = Table(
+        database=database,
+        columns=tuple(found.values()),
+        key=found[key],
+        unique=unique and found[key].type in EXACT_TYPES,
+        indexed=bool(ours),
+        ordered=tuple(
+            dict.fromkeys([*([found[primary]] if primary in found else []), *([found[key]] if ours else [])])
+        ),
+        rows=0,
+    )
+    return replace(table, rows=estimate_rows(session, f"SELECT {quote_name(key)} FROM {table.place}"))
 
 
-def _missing_table(spark: SparkSession, database: Database) -> dict[str, str]:
+def _missing_table(session: Session, database: Database) -> dict[str, str]:
     secret = database.secret
     schema = text_literal(secret.db_name)
-    sql = f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}"
-    present = [row.name for row in query(spark, database, sql).collect()]
-    return {"table": f"{secret.db_name}.{secret.table_name}", "near": near_miss(secret.table_name, present)}
+    rows = session.ask(f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}")
+    near = near_miss(secret.table_name, [str(row["name"]) for row in rows])
+    return {"table": f"{secret.db_name}.{secret.table_name}", "near": near}
 
 
-def key_ranges(low: int, high: int, rows: int) -> list[str]:
-    """Predicates on the integer column `k` that cut [low, high] into ranges of about ROWS_PER_RANGE rows.
+def estimate_rows(session: Session, sql: str) -> int:
+    """How many rows the optimizer expects a statement to read; 0 where the user may not ask (views).
 
-    The outer ranges are open and the first takes NULL, so that rows added meanwhile are not lost.
+    The catalogue's own number is up to a day old on MySQL 8 (information_schema_stats_expiry).
     """
-    ranges = min(max(rows // ROWS_PER_RANGE, 1), MAX_RANGES, high - low + 1)
-    cuts = [low + (high - low + 1) * i // ranges for i in range(1, ranges)]
-    if not cuts:
-        return ["1 = 1"]
-    inner = [f"k >= {start} AND k < {end}" for start, end in itertools.pairwise(cuts)]
-    return [f"k < {cuts[0]} OR k IS NULL", *inner, f"k >= {cuts[-1]}"]
+    try:
+        return max(int(row["rows"] or 0) for row in session.ask(f"EXPLAIN {sql}"))
+    except TableError as error:
+        LOG.info("no estimate: %s", error)
+        return 0
 
 
-def scan_table(spark: SparkSession, table: Table) -> DataFrame:
-    """Every row of the table as text, read in parallel where the key is an integer.
+def read_rows(spark: SparkSession, table: Table, ordered: TableColumn, predicates: Sequence[str]) -> DataFrame:
+    """The rows that meet any of the predicates on column `k`, which is `ordered`; a partition a predicate.
 
     Returns:
         Rows (match string, row struct<c0: string, ...>, copies bigint), one a key: `c<i>` is the i-th column of the
@@ -1760,31 +1840,214 @@ def scan_table(spark: SparkSession, table: Table) -> DataFrame:
     Raises:
         TableError: the database fails.
     """
-    database, secret = table.database, table.database.secret
-    texts = [f"{text_expression(column)} AS c{i}" for i, column in enumerate(table.columns)]
-    source = f"{quote_name(secret.db_name)}.{quote_name(secret.table_name)}"
-    key = quote_name(table.key.name)
-    predicates = ["1 = 1"]
+    database = table.database
     with database_errors(database):
-        if table.has_integer_key and table.rows > ROWS_PER_RANGE:
-            sql = f"SELECT CAST(MIN({key}) AS CHAR) AS low, CAST(MAX({key}) AS CHAR) AS high FROM {source}"
-            bounds = query(spark, database, sql).collect()[0]
-            if bounds.low is not None:
-                predicates = key_ranges(int(bounds.low), int(bounds.high), table.rows)
         frame = spark.read.jdbc(
-            database.url,
-            f"(SELECT {', '.join(texts)}, {key} AS k FROM {source}) AS source",
-            predicates=predicates,
-            properties=database.options,
+            database.url, rows_statement(table, ordered), predicates=list(predicates), properties=database.options
         )
-    at = table.index(table.key.name)
-    match = F.col(f"c{at}")
+    match = F.col(f"c{table.index(table.key.name)}")
     if "zerofill" in table.key.full_type:
         match = F.regexp_replace(match, "^0+(?=.)", "")
     row = F.struct(*(F.col(f"c{i}").cast("string").alias(f"c{i}") for i in range(len(table.columns))))
     if table.unique:
         return frame.select(match.alias("match"), row.alias("row"), F.lit(1).cast("bigint").alias("copies"))
     return frame.groupBy(match.alias("match")).agg(F.min(row).alias("row"), F.count("*").alias("copies"))
+
+
+def rows_statement(table: Table, ordered: TableColumn) -> str:
+    """The table as a derived one: its values as text, and `ordered` as `k`."""
+    texts = [f"{text_expression(column)} AS c{i}" for i, column in enumerate(table.columns)]
+    return f"(SELECT {', '.join(texts)}, {quote_name(ordered.name)} AS k FROM {table.place}) AS source"
+
+
+# Of the two plans, the scan: every row, in ranges.
+
+
+def scan_table(spark: SparkSession, session: Session, table: Table) -> DataFrame:
+    """Every row of the table as text (see `read_rows`), read in parallel.
+
+    Raises:
+        TableError: the database fails.
+    """
+    wanted = min(table.rows // ROWS_PER_RANGE, MAX_RANGES)
+    if wanted <= 1:
+        return read_rows(spark, table, table.key, range_predicates([]))
+    for column in table.ordered:
+        cuts = column_cuts(session, table, column, -(-table.rows // wanted))
+        if len(cuts) >= wanted // 4:  # a primary key may begin with a column of few values
+            LOG.info("the table is read in %d ranges of column %r", len(cuts) + 1, column.name)
+            return read_rows(spark, table, column, range_predicates(cuts))
+    LOG.info("no index helps to read the table in ranges")
+    return read_rows(spark, table, table.key, hash_ranges(min(wanted, MAX_HASHED_RANGES)))
+
+
+def range_predicates(cuts: Sequence[str]) -> list[str]:
+    """Predicates on the column `k` that cut its values at SQL literals in ascending order.
+
+    The outer ranges are open and the first takes NULL, so that rows added meanwhile are not lost.
+    """
+    if not cuts:
+        return ["1 = 1"]
+    inner = [f"k >= {start} AND k < {end}" for start, end in itertools.pairwise(cuts)]
+    return [f"k < {cuts[0]} OR k IS NULL", *inner, f"k >= {cuts[-1]}"]
+
+
+def hash_ranges(ranges: int) -> list[str]:
+    """Predicates that cut a table without a useful index: CRC32 takes the text of any type."""
+    return [f"CRC32(k) % {ranges} = {i}{' OR k IS NULL' if i == 0 else ''}" for i in range(ranges)]
+
+
+def column_cuts(session: Session, table: Table, column: TableColumn, step: int) -> list[str]:
+    """Literals that cut an indexed column into ranges of about `step` rows; none for some types."""
+    name = quote_name(column.name)
+    if not column.is_integer:
+        return index_cuts(session, table, column, step) if can_look_up(column) else []
+    [bounds] = session.ask(f"SELECT MIN({name}) AS low, MAX({name}) AS high FROM {table.place}")
+    if bounds["low"] is None or bounds["high"] is None:
+        return []
+
+    def rows_between(start: int, end: int) -> int:
+        where = f"{name} >= {start} AND {name} < {end}"
+        return estimate_rows(session, f"SELECT {name} FROM {table.place} WHERE {where}")
+
+    return [str(cut) for cut in integer_cuts(int(bounds["low"]), int(bounds["high"]), step, rows_between)]
+
+
+def integer_cuts(low: int, high: int, most: int, rows_between: Callable[[int, int], int]) -> list[int]:
+    """Where to cut the integers from `low` to `high` into ranges of `most` rows or little less.
+
+    Ids may be sparse or skewed (MIN = 1, MAX = 10**15), so the range with the most rows is halved again and again; the
+    index tells at once about how many lie in a range (`rows_between`, its end exclusive). What is then too fine is
+    joined.
+    """
+    heap, single = [(-rows_between(low, high + 1), low, high + 1)], []
+    for _ in range(MAX_ESTIMATES // 2):
+        if not heap or -heap[0][0] <= most:
+            break
+        rows, start, end = heapq.heappop(heap)
+        if end - start == 1:
+            single.append((rows, start, end))
+            continue
+        middle = (start + end) // 2
+        for half in ((start, middle), (middle, end)):
+            heapq.heappush(heap, (-rows_between(*half), *half))
+    cuts, filled = [], 0
+    for rows, start, _ in sorted([*heap, *single], key=operator.itemgetter(1)):
+        if filled and filled - rows > most:
+            cuts.append(start)
+            filled = 0
+        filled -= rows
+    return cuts
+
+
+def index_cuts(session: Session, table: Table, column: TableColumn, step: int) -> list[str]:
+    """Literals that cut an indexed column into ranges of `step` rows, by one pass over the index."""
+    name = quote_name(column.name)
+    cuts: list[str] = []
+    where = f"{name} IS NOT NULL"
+    while len(cuts) < 2 * MAX_RANGES:  # the table may be larger than estimated, but hardly without end
+        order = f"FROM {table.place} WHERE {where} ORDER BY {name} LIMIT 1 OFFSET {step}"
+        found = session.ask(f"SELECT {text_expression(column)} AS id {order}")
+        cut = key_literal(column, str(found[0]["id"])) if found else None
+        if cut is None:
+            break
+        cuts.append(cut)
+        where = f"{name} > {cut}"
+    return cuts
+
+
+# Of the two plans, the lookup: the rows that the source names, by an index.
+
+
+def can_look_up(column: TableColumn) -> bool:
+    """Whether `key_literal` can write the values of a column."""
+    if column.type in {"char", "varchar"}:
+        return column.charset in KEY_CHARSETS
+    return column.is_integer or column.type in {"decimal", "binary", "varbinary"}
+
+
+def key_literal(column: TableColumn, text: str) -> str | None:
+    """The SQL literal that equals every value of a column that prints as `text`; None when no value can.
+
+    It may equal more values than that (a collation takes `A` for `a`), never fewer: equality of SQL is reflexive. The
+    literal converts to the character set of the column without loss, so that the index of the column can be used.
+    """
+    if column.is_integer:
+        bits = INTEGER_BITS[column.type]
+        low, high = (0, 2**bits) if "unsigned" in column.full_type else (-(2 ** (bits - 1)), 2 ** (bits - 1))
+        return text if re.fullmatch("0|-?[1-9][0-9]{0,19}", text) and low <= int(text) < high else None
+    if column.type == "decimal":
+        return text if re.fullmatch(r"-?[0-9]{1,65}(\.[0-9]{1,38})?", text) else None
+    if column.type in {"binary", "varbinary"}:
+        return f"x'{text}'" if re.fullmatch("([0-9a-f]{2})*", text) else None
+    return text_literal(text) if KEY_CHARSETS[column.charset or ""](text) else None
+
+
+def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> list[str]:
+    """Lists of ids as predicates on the rows of `rows_statement`, in the order of the ids: neighbours share pages.
+
+    What is equal to the database may differ as text (`a` and `A`, `1.5` and `1.50`) and be asked for by two lists, so
+    each list takes only the texts between its first and its last: no row comes twice.
+    """
+    asked = [(key, literal) for key in ids if (literal := key_literal(table.key, key)) is not None]
+    asked.sort(key=lambda pair: int(pair[0]) if table.has_integer_key else pair[0])
+    size = min(max(-(-len(asked) // parallelism), 1), LOOKUP_BATCH)
+    size = min(size, max(LOOKUP_BATCH_BYTES // max((len(literal) for _, literal in asked), default=1), 1))
+    text = f"CAST(c{table.index(table.key.name)} AS BINARY)"
+    predicates = []
+    # A list that mixes signed and unsigned numbers is compared as decimals, and no index helps (MariaDB).
+    halves = itertools.groupby(asked, lambda pair: table.has_integer_key and int(pair[0]) >= 2**63)
+    for _, half in halves:
+        while batch := list(itertools.islice(half, size)):
+            predicate = f"k IN ({', '.join(literal for _, literal in batch)})"
+            if not table.has_integer_key:
+                first, last = (key.encode().hex() for key in (batch[0][0], batch[-1][0]))
+                predicate += f" AND {text} BETWEEN x'{first}' AND x'{last}'"
+            predicates.append(predicate)
+    return predicates or [NO_ROWS]
+
+
+def uses_index(session: Session, table: Table, predicate: str) -> bool:
+    """Whether the database reads no more than the rows that a lookup's statement asks for."""
+    sql = f"EXPLAIN SELECT * FROM {rows_statement(table, table.key)} WHERE {predicate}"
+    return all(row["type"] not in {"ALL", "index"} for row in session.ask(sql))
+
+
+def count_rows(session: Session, table: Table) -> dict[str, int]:
+    """The counts of the report that need the whole table: rows, and rows beyond the first of each key."""
+    name = quote_name(table.key.name)
+    exact = name if table.has_integer_key else f"CAST({text_expression(table.key)} AS BINARY)"
+    repeats = "0" if table.unique else f"COUNT({name}) - COUNT(DISTINCT {exact})"
+    [counts] = session.ask(f"SELECT COUNT(*) AS table_rows, {repeats} AS table_duplicates FROM {table.place}")
+    return {label: int(count or 0) for label, count in counts.items()}
+
+
+def first_unmatched(spark: SparkSession, table: Table, ids: set[str], limit: int) -> list[str]:
+    """The first ids of the table that are not among `ids`, from the index alone.
+
+    Of the first ids of the table no more than `len(ids)` can be matched, so `limit` more are always enough. Integers
+    are in the order of the index, and few are needed; the bytes of texts are not, and each reading takes all of it.
+    """
+    text, name = text_expression(table.key), quote_name(table.key.name)
+    whole, shown = (
+        (name, "CAST(k AS CHAR)") if table.has_integer_key else (f"CAST({text} AS BINARY)", "CONVERT(k USING utf8mb4)")
+    )
+    distinct = "" if table.unique else "DISTINCT "
+    most = len(ids) + limit
+    size = min(FIRST_IDS, most) if table.has_integer_key else most
+    # Only so many bytes of a text take part in a sort.
+    options = table.database.options | {"sessionInitStatement": "SET SESSION max_sort_length = 8192"}
+    same: Any = same_integer if table.has_integer_key else str
+    while True:
+        first = f"SELECT {distinct}{whole} AS k FROM {table.place} WHERE {name} IS NOT NULL ORDER BY k LIMIT {size}"
+        sql = f"SELECT {shown} AS id FROM ({first}) AS first"
+        with database_errors(table.database):
+            reader = spark.read.format("jdbc").options(url=table.database.url, query=sql, **options)
+            found = [row.id for row in reader.load().collect()]
+        alone = [key for key in found if same(key) not in ids]
+        if len(alone) >= limit or size == most or len(found) < size:
+            return sorted(alone, key=int if table.has_integer_key else str.encode)[:limit]
+        size = most
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1879,15 +2142,29 @@ def output_columns(source: Source, table: Table) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*source.columns, *(column.name for column in table.columns)]))
 
 
-def join_rows(source: Source, rows: DataFrame) -> DataFrame:
-    """One full outer join: matched, source-only and table-only rows, with the rank of a record among its duplicates."""
+@dataclass(frozen=True)
+class TableRows:
+    """The rows of the table that a plan brings.
+
+    Attributes:
+        frame: Rows as `read_rows` describes them.
+        rest: None when `frame` holds the whole table, else what waits for the counts of all of it: `table_rows`,
+            `table_duplicates` and `unmatched_ids`.
+    """
+
+    frame: DataFrame
+    rest: Callable[[], dict[str, Any]] | None = None
+
+
+def join_rows(source: Source, rows: TableRows) -> DataFrame:
+    """One outer join: matched, source-only and table-only rows, with the rank of a record among its duplicates."""
     # The window needs the same sort by `match` as the join, so ranking costs no shuffle of its own.
     same_key = "row_number() over (partition by match order by pos)"
     ranked = source.frame.select("pos", "match", "cells", F.expr(same_key).alias("rank"))
-    return ranked.join(rows, "match", "full_outer")
+    return ranked.join(rows.frame, "match", "left" if rows.rest else "full_outer")
 
 
-def merge(spark: SparkSession, source: Source, table: Table, rows: DataFrame, form: CsvFormat) -> Overlay:
+def merge(spark: SparkSession, source: Source, table: Table, rows: TableRows, form: CsvFormat) -> Overlay:
     """Overlays the source on the table's rows and formats every output row.
 
     Raises:
@@ -1923,12 +2200,17 @@ def merge(spark: SparkSession, source: Source, table: Table, rows: DataFrame, fo
     bucket_rows = -(-source.records // FINE_BUCKETS)
     with database_errors(table.database):
         buckets, counts = _tally(lines, bucket_rows)
-        counts["unmatched_ids"] = _first_ids(lines, table) if counts["unmatched"] else []
+        if rows.rest:
+            matched_rows = counts["table_rows"]
+            counts |= rows.rest()
+            counts["unmatched"] = max(counts["table_rows"] - matched_rows, 0)  # the table may shrink meanwhile
+        else:
+            counts["unmatched_ids"] = _first_ids(lines, table) if counts["unmatched"] else []
     written = sum(rows_ for rows_, _, _ in buckets)
     if written != source.records:
         raise OutputError("rows_lost", expected=source.records, found=written)
     names = [F.lit(name) for name in columns]
-    header = spark.range(1).select(csv_line(names, form).alias("line")).collect()[0].line
+    header = spark.sql("VALUES (1)").select(csv_line(names, form).alias("line")).collect()[0].line  # no Spark job
     return Overlay(
         lines.where("ordinal is not null").select("ordinal", "line"), columns, header, buckets, bucket_rows, counts
     )
@@ -2267,6 +2549,7 @@ class Result:
     plan: str
     seconds: float
     output: str
+    plan_reason: str = ""  # a name in TEXTS
 
 
 class Progress:
@@ -2289,10 +2572,51 @@ class Progress:
         return time.monotonic() - self._began
 
 
-def shuffle_partitions(source: Source, table: Table, parallelism: int) -> int:
+def shuffle_partitions(source: Source, table: Table, plan: str, parallelism: int) -> int:
     """Partitions of the join: about SHUFFLE_BYTES each, by the bytes of the source and the statistics of the table."""
-    table_bytes = table.rows * len(table.columns) * CELL_BYTES
+    rows = source.records if plan == "lookup" else table.rows
+    table_bytes = rows * len(table.columns) * CELL_BYTES
     return min(max((source.size + table_bytes) // SHUFFLE_BYTES, 2 * parallelism), MAX_SHUFFLE_PARTITIONS)
+
+
+def choose_plan(source: Source, table: Table) -> tuple[str, str]:
+    """The plan that costs less and why (a name in TEXTS). The source is parsed, so its records are no guess."""
+    if not table.indexed:
+        return "scan", "no_index"
+    if not can_look_up(table.key):
+        return "scan", "key_type"
+    if table.rows < MIN_LOOKUP_ROWS:
+        return "scan", "small_table"
+    if source.records > min(MAX_LOOKUP_IDS, table.rows // ROWS_PER_LOOKUP):
+        return "scan", "many_ids"
+    return "lookup", "few_ids"
+
+
+def overlay_table(
+    spark: SparkSession, session: Session, source: Source, table: Table, settings: Settings
+) -> tuple[Overlay, str, str]:
+    """Reads the table by the plan that costs less; returns the overlay, the plan and the reason for it."""
+    plan, reason = choose_plan(source, table)
+    parallelism = spark.sparkContext.defaultParallelism
+    if plan == "lookup":
+        present = source.frame.where(source.cell(settings.key).isNotNull())
+        ids = {row.match for row in present.select("match").collect()}
+        predicates = lookup_predicates(table, ids, parallelism)
+        if predicates != [NO_ROWS] and not uses_index(session, table, predicates[0]):
+            plan, reason = "scan", "index_unused"
+    LOG.info("plan %s: %s (%d records, about %d rows)", plan, TEXTS["en"][reason], source.records, table.rows)
+    spark.conf.set("spark.sql.shuffle.partitions", shuffle_partitions(source, table, plan, parallelism))
+    if plan == "scan":
+        rows = TableRows(scan_table(spark, session, table))
+        return merge(spark, source, table, rows, settings.csv), plan, reason
+    with ThreadPoolExecutor(2) as pool:  # both take as long as the index is, so they run beside the lookup
+        counts: Future[dict[str, Any]] = pool.submit(count_rows, session, table)
+        unmatched = pool.submit(first_unmatched, spark, table, ids, UNMATCHED_IDS)
+        rows = TableRows(
+            read_rows(spark, table, table.key, predicates),
+            lambda: counts.result() | {"unmatched_ids": unmatched.result()},
+        )
+        return merge(spark, source, table, rows, settings.csv), plan, reason
 
 
 def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: Progress) -> Result:
@@ -2307,16 +2631,14 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
         check_destination(s3, settings.destination_bucket, settings.destination_file)
     with progress("source"):
         objects = list_objects(s3, settings.source_bucket, settings.source_key)
-    with progress("table"):
-        table = describe_table(spark, database, settings.key)
+    with progress("table"), Session(spark, database) as session:
+        table = describe_table(session, database, settings.key)
         LOG.info("table has %d columns, about %d rows", len(table.columns), table.rows)
     with progress("source"):
         source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key)
         LOG.info("source has %d records, %d columns, %d bytes", source.records, len(source.columns), source.size)
-    parallelism = spark.sparkContext.defaultParallelism
-    spark.conf.set("spark.sql.shuffle.partitions", shuffle_partitions(source, table, parallelism))
-    with progress("overlay"):
-        overlay = merge(spark, source, table, scan_table(spark, table), settings.csv)
+    with progress("overlay"), Session(spark, database) as session:
+        overlay, plan, reason = overlay_table(spark, session, source, table, settings)
     with progress("publish"):
         size = publish(spark, s3, overlay, settings)
     return Result(
@@ -2325,7 +2647,8 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
         source_only=source.records - overlay.counts["matched"],
         columns=list(overlay.columns),
         bytes=size,
-        plan="scan",
+        plan=plan,
+        plan_reason=reason,
         seconds=round(progress.seconds, 1),
         output=settings.destination,
         **overlay.counts,

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import json
+import re
+from bisect import bisect_left
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import glue_job
 from glue_job import (
     TableColumn,
     TableError,
-    key_ranges,
+    hash_ranges,
+    integer_cuts,
+    key_literal,
     make_database,
     quote_name,
+    range_predicates,
     table_error,
     text_expression,
     text_literal,
@@ -164,31 +172,86 @@ def test_empty_table(pipeline):
     assert (result.table_rows, result.unmatched, result.source_only) == (0, 0, 1)
 
 
-def test_a_large_table_is_read_in_ranges(pipeline):
+RANGES = {
+    "skewed primary key": ("id BIGINT PRIMARY KEY, v INT", "CAST(seq AS SIGNED) - 400000 + (seq = 800000) * 1e15, seq"),
+    "text primary key": ("id VARCHAR(20) COLLATE utf8mb4_general_ci PRIMARY KEY, v INT", "CONCAT('K''', seq), seq"),
+    "binary key, other primary key": ("v INT PRIMARY KEY, id BINARY(4)", "seq, UNHEX(LPAD(HEX(seq), 8, '0'))"),
+    "few values before the key": ("t INT, id INT, v INT, PRIMARY KEY (t, id), KEY (id)", "seq % 2, seq, seq"),
+    "no index": ("id DATE, v INT", "'2000-01-01' + INTERVAL seq DAY, seq"),
+}
+
+
+@pytest.mark.parametrize("case", RANGES)
+def test_a_large_table_is_read_in_ranges(pipeline, case, monkeypatch, caplog):
+    columns, values = RANGES[case]
+    monkeypatch.setattr(glue_job, "choose_plan", lambda *_: ("scan", "many_ids"))
+    monkeypatch.setattr(glue_job, "ROWS_PER_RANGE", 20_000)
     pipeline.sql(
-        f"CREATE TABLE {pipeline.name} (id BIGINT PRIMARY KEY, v INT)",
-        f"INSERT INTO {pipeline.name} SELECT CAST(seq AS SIGNED) - 400000, seq FROM seq_1_to_800000",
+        f"CREATE TABLE {pipeline.name} ({columns})",
+        f"INSERT INTO {pipeline.name} SELECT {values} FROM seq_1_to_200000",
         f"ANALYZE TABLE {pipeline.name}",
     )
-    pipeline.put(b'{"id":-399999}\n{"id":0}\n{"id":400000}\n{"id":400001}')
-    result = pipeline.run()
-    assert pipeline.output() == b"id,v\n-399999,1\n0,400000\n400000,800000\n400001,\n"
-    assert (result.table_rows, result.unmatched, result.unmatched_ids[0]) == (800_000, 799_997, "-399998")
+    rows = pipeline.table_texts(["LOWER(HEX(id))" if "BINARY" in columns else "CAST(id AS CHAR)", "v"])
+    ids = {v: key for key, v in rows}
+    pipeline.put("\n".join(json.dumps({"id": ids.get(v, "x"), "v": None}) for v in (0, 1, 77_777, 200_000)).encode())
+    with caplog.at_level("INFO"):
+        result = pipeline.run()
+    cells = [line.split(",")[:2] for line in pipeline.output().decode().splitlines()[1:]]
+    assert cells == [["x", ""], [ids[1], "1"], [ids[77_777], "77777"], [ids[200_000], "200000"]]
+    assert (result.table_rows, result.unmatched, result.table_duplicates) == (200_000, 199_997, 0)
+    ranges = re.search(r"read in (\d+) ranges of column '(\w+)'", caplog.text)
+    assert ranges is None if case == "no index" else 8 <= int(ranges[1]) <= 30
+    if ranges:
+        assert ranges[2] == ("v" if "other" in case else "id")
 
 
-@given(st.integers(-(2**63), 2**64), st.integers(0, 2**64), st.integers(0, 10**9))
-def test_ranges_cover_every_key_once(low, span, rows):
-    predicates = key_ranges(low, low + span, rows)
-    keys = {low, low + span, low - 5, low + span + 5}
-    for predicate in predicates:
-        keys |= {
-            int(word)
-            for word in predicate.replace("=", "").split()
-            if word.lstrip("-").isdigit() and len(predicates) > 1
-        }
+def test_hashed_ranges_cover_every_key_once(pipeline):
+    pipeline.sql(f"CREATE TABLE {pipeline.name} (k DATETIME(3))")
+    pipeline.sql(f"INSERT INTO {pipeline.name} SELECT NOW() + INTERVAL seq SECOND FROM seq_1_to_100")
+    pipeline.sql(f"INSERT INTO {pipeline.name} VALUES (NULL), ('2026-01-01')")
+    [counts] = pipeline.table_texts([f"COUNT(IF({predicate}, 1, NULL))" for predicate in hash_ranges(7)])
+    assert sum(counts) == 102
+    assert min(counts) > 0
+
+
+@given(
+    st.integers(-(2**63), 2**64),
+    st.integers(0, 2**64),
+    st.integers(1, 10**9),
+    st.lists(st.tuples(st.integers(0, 2**64), st.integers(1, 10**9)), max_size=5),
+)
+def test_ranges_cover_every_key_once(low, span, most, heaps):
+    def rows_between(start: int, end: int) -> int:
+        return sum(rows for offset, rows in heaps if start <= low + offset % (span + 1) < end)
+
+    cuts = integer_cuts(low, low + span, most, rows_between)
+    assert cuts == sorted(set(cuts))
+    predicates = range_predicates([str(cut) for cut in cuts])
+    assert len(predicates) == len(cuts) + 1
+    keys = {low, low + span, low - 5, low + span + 5, *cuts, *(cut - 1 for cut in cuts)}
     for key in keys:
         python = [p.replace("1 = 1", "True").replace("OR k IS NULL", "").replace("AND", "and") for p in predicates]
         assert sum(eval(text, {"k": key}) for text in python) == 1
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        range(1, 1_000_001),
+        [*range(1, 1_000_000), 10**15],
+        [i * 10**12 for i in range(-500_000, 500_000)],
+        [*range(500_000), *range(2**60, 2**60 + 500_000)],
+    ],
+    ids=["dense", "one far away", "sparse", "two heaps"],
+)
+def test_ranges_of_skewed_and_sparse_ids_are_even(ids):
+    cuts = integer_cuts(
+        ids[0], ids[-1], len(ids) // 40, lambda start, end: bisect_left(ids, end) - bisect_left(ids, start)
+    )
+    ends = [0, *(bisect_left(ids, cut) for cut in cuts), len(ids)]
+    sizes = [end - start for start, end in itertools.pairwise(ends)]
+    assert max(sizes) <= len(ids) // 40
+    assert 40 <= len(sizes) <= 100
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
@@ -201,6 +264,31 @@ def test_text_expressions():
     assert text_expression(TableColumn("a`b", "int", "int(11)")) == "CAST(`a``b` AS CHAR CHARACTER SET utf8mb4)"
     assert text_expression(TableColumn("a", "bit", "bit(8)")) == "CAST(`a` + 0 AS CHAR CHARACTER SET utf8mb4)"
     assert text_expression(TableColumn("a", "blob", "blob")) == "LOWER(HEX(`a`))"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "literal"),
+    [
+        ("tinyint(4)", "-128", "-128"),
+        ("tinyint(4)", "128", None),
+        ("tinyint(3) unsigned", "255", "255"),
+        ("tinyint(3) unsigned", "-1", None),
+        ("bigint(20) unsigned", "18446744073709551615", "18446744073709551615"),
+        ("bigint(20)", "9223372036854775808", None),
+        ("int(11)", "1) OR (1=1", None),
+        ("int(11)", "٣", None),
+        ("int(11)", "7\n", None),
+        ("decimal(9,2)", "1.50", "1.50"),
+        ("decimal(9,2)", "1e5", None),
+        ("binary(2)", "00ff", "x'00ff'"),
+        ("binary(2)", "00FF", None),
+        ("varbinary(9)", "0", None),
+        ("varchar(9)", "'", "_utf8mb4 x'27'"),
+    ],
+)
+def test_ids_that_no_row_can_have_are_not_asked_for(kind, text, literal):
+    column = TableColumn("id", kind.partition("(")[0], kind, "utf8mb4" if "char" in kind else None)
+    assert key_literal(column, text) == literal
 
 
 def test_unknown_failures_keep_the_databases_words():
