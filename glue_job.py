@@ -1612,6 +1612,7 @@ ROWS_PER_RANGE = 250_000
 MAX_RANGES = 256
 MAX_HASHED_RANGES = 8  # each reads the whole table inside the database
 MAX_ESTIMATES = 1_000  # EXPLAIN statements, of a few milliseconds each
+MAX_PIECES = 16  # of a range that is cut: what lies in one heap is found by few questions
 MAX_LOOKUP_IDS = 200_000  # the driver holds them while it writes the statements
 MIN_LOOKUP_ROWS = 50_000  # a smaller table is read faster than asked
 ROWS_PER_LOOKUP = 10  # finding a row by an index costs as much as reading this many in a row
@@ -1910,33 +1911,36 @@ def column_cuts(session: Session, table: Table, column: TableColumn, step: int) 
         where = f"{name} >= {start} AND {name} < {end}"
         return estimate_rows(session, f"SELECT {name} FROM {table.place} WHERE {where}")
 
-    return [str(cut) for cut in integer_cuts(int(bounds["low"]), int(bounds["high"]), step, rows_between)]
+    return [str(cut) for cut in integer_cuts(int(bounds["low"]), int(bounds["high"]), step, table.rows, rows_between)]
 
 
-def integer_cuts(low: int, high: int, most: int, rows_between: Callable[[int, int], int]) -> list[int]:
-    """Where to cut the integers from `low` to `high` into ranges of `most` rows or little less.
+def integer_cuts(low: int, high: int, most: int, rows: int, rows_between: Callable[[int, int], int]) -> list[int]:
+    """Where to cut the integers from `low` to `high`, which `rows` rows have, into ranges of about `most` rows.
 
-    Ids may be sparse or skewed (MIN = 1, MAX = 10**15), so the range with the most rows is halved again and again; the
-    index tells at once about how many lie in a range (`rows_between`, its end exclusive). What is then too fine is
-    joined.
+    Ids may be sparse or skewed (MIN = 1, MAX = 10**15), so the range with the most rows is cut evenly again and again;
+    the index tells at once about how many lie in a range (`rows_between`, its end exclusive). What is then too fine is
+    joined, by the shares of the ranges in the sum: InnoDB doubles its estimates for more than a few pages.
     """
-    heap, single = [(-rows_between(low, high + 1), low, high + 1)], []
-    for _ in range(MAX_ESTIMATES // 2):
-        if not heap or -heap[0][0] <= most:
-            break
-        rows, start, end = heapq.heappop(heap)
-        if end - start == 1:
-            single.append((rows, start, end))
+    heap, done = [(-rows_between(low, high + 1), low, high + 1)], []
+    asked = 1
+    while heap and asked < MAX_ESTIMATES:
+        found, start, end = heapq.heappop(heap)
+        if -found <= most or end - start == 1:
+            done.append((found, start, end))
             continue
-        middle = (start + end) // 2
-        for half in ((start, middle), (middle, end)):
-            heapq.heappush(heap, (-rows_between(*half), *half))
+        pieces = min(-(-4 * -found // (3 * most)), MAX_PIECES, end - start)  # of three quarters of `most`, if even
+        edges = [start + (end - start) * i // pieces for i in range(pieces + 1)]
+        for piece in itertools.pairwise(edges):
+            heapq.heappush(heap, (-rows_between(*piece), *piece))
+        asked += pieces
     cuts, filled = [], 0
-    for rows, start, _ in sorted([*heap, *single], key=operator.itemgetter(1)):
-        if filled and filled - rows > most:
+    ranges = sorted([*heap, *done], key=operator.itemgetter(1))
+    most = most * -sum(found for found, _, _ in ranges) // max(rows, 1)
+    for found, start, _ in ranges:
+        if filled and filled - found > most:
             cuts.append(start)
             filled = 0
-        filled -= rows
+        filled -= found
     return cuts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from typing import Any
@@ -51,8 +52,11 @@ class Content:
         return key.__dict__["content"]  # type: ignore[no-any-return]
 
     def __set__(self, key: models.FakeKey, value: bytes | str) -> None:
-        key.__dict__["content"] = value.encode() if isinstance(value, str) else bytes(value)
-        key.contentsize = len(key.__dict__["content"])
+        content = value.encode() if isinstance(value, str) else bytes(value)
+        key.__dict__["content"] = content
+        key.contentsize = len(content)
+        if key._etag is None:
+            key._etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 class NoChecksum:
