@@ -113,7 +113,7 @@ def test_literals_let_the_database_use_the_index(pipeline, kind):
             predicates = glue_job.lookup_predicates(table, words, 1)
             assert len(predicates) == 1 + (kind == "unsigned integer")
             for predicate in predicates:
-                assert predicate.startswith("k IN (")
+                assert predicate.startswith("(k IN (")
                 assert glue_job.uses_index(session, table, predicate)
         assert not glue_job.uses_index(session, table, "v = 'x'".replace("v", "c1"))
 
@@ -194,11 +194,12 @@ def test_lookups_are_cut_into_bounded_statements():
     text = Table(DATABASE, (), TableColumn("id", "varchar", "varchar(700)", "utf8mb4"), True, True, (), 10**8)
     integer = Table(DATABASE, (), TableColumn("id", "bigint", "bigint(20)"), True, True, (), 10**8)
     numbers = glue_job.lookup_predicates(integer, map(str, range(10_000)), 4)
-    assert len(numbers) == -(-10_000 // glue_job.LOOKUP_BATCH)
-    assert numbers[0].startswith("k IN (0, 1, 2,")
-    assert len(glue_job.lookup_predicates(integer, map(str, range(100)), 4)) == 4
+    assert [predicate.count("k IN (") for predicate in numbers] == [2] * 6
+    assert numbers[0].startswith("(k IN (0, 1, 2,")
+    assert all(len(ids.split(",")) <= glue_job.LOOKUP_BATCH for p in numbers for ids in p.split(" OR "))
+    assert len(glue_job.lookup_predicates(integer, map(str, range(900_000)), 4)) == 100
     long = glue_job.lookup_predicates(text, [f"{i:04}" + "あ" * 600 for i in range(1_000)], 1)
-    assert max(map(len, long)) < 2 * glue_job.LOOKUP_BATCH_BYTES
+    assert max(map(len, long)) < 2 * glue_job.LOOKUP_BATCH_BYTES * glue_job.LISTS_PER_LOOKUP
     assert sum(predicate.count("_utf8mb4 x'") for predicate in long) == 1_000
 
 

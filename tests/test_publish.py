@@ -46,23 +46,23 @@ from glue_job import (
     upload_rows,
 )
 
-BUCKETS = st.lists(
+UNITS = st.lists(
     st.tuples(st.integers(1, 10), st.one_of(st.integers(1, 100), st.integers(1, 40 * MIB), st.just(5000 * MIB))),
     min_size=1,
     max_size=300,
-).map(lambda sizes: [(rows, size, size) for rows, size in sizes])
+)
 
 
-@given(BUCKETS, st.integers(1, 200))
-def test_every_task_is_big_enough_and_parts_never_run_out(buckets, parallelism):
-    tasks, part_bytes = plan_upload(buckets, parallelism)
-    sizes = iter(buckets)
+@given(UNITS, st.integers(1, 200))
+def test_every_task_is_big_enough_and_parts_never_run_out(units, parallelism):
+    tasks, part_bytes = plan_upload(units, parallelism)
+    sizes = iter(units)
     next_row, next_part = 0, 1
     for task in tasks:
         assert (task.first_row, task.first_part) == (next_row, next_part)
         rows = size = 0
         while rows < task.rows:
-            more_rows, more_size, _ = next(sizes)
+            more_rows, more_size = next(sizes)
             rows, size = rows + more_rows, size + more_size
         assert rows == task.rows
         assert len(tasks) == 1 or size >= MIN_TASK_BYTES
@@ -73,7 +73,7 @@ def test_every_task_is_big_enough_and_parts_never_run_out(buckets, parallelism):
 
 
 def test_a_petabyte_still_fits_the_part_limit():
-    tasks, _ = plan_upload([(1000, 1024**4, 1)] * 4096, 200)
+    tasks, _ = plan_upload([(1000, 1024**4)] * 4096, 200)
     assert tasks[-1].first_part + tasks[-1].parts - 1 <= MAX_PARTS
 
 
@@ -237,12 +237,26 @@ def settings_for(key: str) -> Settings:
     )
 
 
-def overlay_of(spark: Any, rows: int, size: int) -> Overlay:
-    """Rows of `size` bytes each, in no order, and the buckets that go with them."""
-    frame = spark.range(0, rows, 1, 3).selectExpr(
+def unit_packer(unit_rows: int) -> Any:
+    """What packs rows (ordinal, line), of which some units are cut and in no order, as `merge` does."""
+
+    def pack(batches: Any) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for i in reversed(range(batch.num_rows)):
+                row = pa.RecordBatch.from_arrays(batch.slice(i, 1).columns, schema=glue_job.LINES)
+                yield glue_job.unit_batch([(row.column(0)[0].as_py() // unit_rows, *glue_job.pack(row))])
+
+    return pack
+
+
+def overlay_of(spark: Any, rows: int, size: int, unit_rows: int = 1) -> Overlay:
+    """Rows of `size` bytes each, in no order, and the units that go with them."""
+    lines = spark.range(0, rows, 1, 3).selectExpr(
         f"{rows - 1} - id AS ordinal", f"concat(repeat(char(97 + ({rows - 1} - id) % 26), {size - 1}), '\n') AS line"
     )
-    return Overlay(frame, ("a",), "a\n", ((1, size, size),) * rows, 1, {})
+    frame = lines.mapInArrow(unit_packer(unit_rows), glue_job.OVERLAY_SCHEMA)
+    counts = [min(unit_rows, rows - first) for first in range(0, rows, unit_rows)]
+    return Overlay(frame, ("a",), "a\n", tuple((count, count * size) for count in counts), unit_rows, {})
 
 
 def bytes_of(rows: int, size: int) -> bytes:
@@ -253,8 +267,8 @@ def bytes_of(rows: int, size: int) -> bytes:
 def test_more_parts_than_s3_takes_become_fewer_and_bigger(spark, aws, monkeypatch):
     monkeypatch.setattr(glue_job, "MAX_PARTS", 6)
     monkeypatch.setattr(glue_job, "MAX_TASKS", 2)
-    client, overlay = aws.client("s3"), overlay_of(spark, 64, MIB)  # 8 parts of PART_BYTES
-    tasks, part_bytes = plan_upload(overlay.buckets, 2)
+    client, overlay = aws.client("s3"), overlay_of(spark, 64, MIB, 3)  # 8 parts of PART_BYTES
+    tasks, part_bytes = plan_upload(overlay.units, 2)
     assert tasks[-1].first_part + tasks[-1].parts - 1 <= 6
     assert part_bytes > glue_job.PART_BYTES
     publish(spark, client, overlay, settings_for("out/many.csv"))
@@ -329,7 +343,7 @@ def test_tasks_that_fail_and_die_after_a_part_was_sent_are_retried(aws, tmp_path
     process.join()
     assert process.exitcode == 0
     attempts = sorted(tuple(map(int, line.split())) for line in ledger.read_text().splitlines())
-    tasks, _ = plan_upload(((1, MIB, MIB),) * 34, 2)
+    tasks, _ = plan_upload(((1, MIB),) * 34, 2)
     assert attempts == [(task.first_part, attempt) for task in tasks for attempt in range(3)]
     client = aws.client("s3")
     assert read_object(client, "out/retried.csv") == bytes_of(34, MIB)
@@ -355,7 +369,8 @@ def test_partitions_of_any_size_make_one_object(spark, aws, case):
         )
         frame = piece if frame is None else frame.union(piece)
         first += partitions * rows
-    overlay = Overlay(frame, ("a",), "a\n", tuple((1, size, size) for size in sizes), 1, {})
+    frame = frame.mapInArrow(unit_packer(1), glue_job.OVERLAY_SCHEMA)
+    overlay = Overlay(frame, ("a",), "a\n", tuple((1, size) for size in sizes), 1, {})
     client = aws.client("s3")
     written = publish(spark, client, overlay, settings_for("out/sizes.csv"))
     expected = hashlib.sha256(b"a\n")

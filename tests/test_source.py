@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import gzip
 import io
-import itertools
 import json
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import glue_job
-from glue_job import Piece, SourceError, SourceObject, is_source_key, plan_splits, read_split, same_integer
+from glue_job import (
+    Piece,
+    SourceError,
+    SourceObject,
+    SourceTask,
+    is_source_key,
+    parse_alike,
+    plan_splits,
+    read_split,
+    same_integer,
+)
 from tests import oracle
 
 JSON = st.recursive(
@@ -51,11 +61,11 @@ def rows(data: bytes, split_bytes: int | None = None, *, integer: bool = False) 
     if not split_bytes:
         pieces = [Piece(source, 0, None)]
     found = []
-    for number, piece in enumerate(pieces):
-        read = read_split(Store(a=data), number, [piece], "id", "nonce", integer=integer)
-        *records, summary = itertools.chain.from_iterable(batch.to_pylist() for batch in read)
-        columns = json.loads(summary["summary"])["columns"]
-        found += [dict(zip(columns, record["cells"], strict=False)) for record in records]
+    for piece in pieces:
+        columns: dict[str, int] = {}
+        task = SourceTask([[piece]], "id", integer, "nonce", 1, None)
+        for batch in read_split(Store(a=data), 0, task, columns):
+            found += [dict(zip(columns, list(record.values())[2:], strict=False)) for record in batch.to_pylist()]
     return [{name: text for name, text in record.items() if text is not None} for record in found]
 
 
@@ -88,6 +98,86 @@ def test_arrays_are_read_whatever_the_block_size(records, indent, bom, zipped, b
         assert rows(data) == expect
     finally:
         glue_job.BLOCK_BYTES = before
+
+
+FLAT = st.lists(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.integers(-(2**63), 2**63 - 1) | st.none(),
+            "a": st.text(st.characters(exclude_categories=["Cs"])) | st.none(),
+            "列": st.integers(-9, 9) | st.sampled_from([2**63, 1.5, True, "1", [1], {"a": 0}]),
+        },
+    ),
+    max_size=12,
+)
+
+
+@given(FLAT, FLAT, st.integers(1, 200), st.sampled_from([" ", ""]))
+def test_arrow_parses_what_it_is_given_as_our_parser_does(first, others, block, space):
+    given = [{"id": 0, "a": "", "列": 0}, *first, *others]
+    data = "\n".join(json.dumps(r, ensure_ascii=False, separators=("," + space, ":" + space)) for r in given).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glue_job, "SNIFF_BYTES", 1)
+        patch.setattr(glue_job, "BLOCK_BYTES", block)
+        patch.setattr(glue_job, "MAX_MISSES", 1_000)
+        assert rows(data) == expected(data)
+
+
+SHAPE = pa.schema([("a", pa.string()), ("n", pa.int64())])
+
+
+@pytest.mark.parametrize(
+    ("data", "cells"),
+    [
+        ('{"a":"x","n":1}\n{"n":-2,"a":null}\n{}\n', [["x", None, None], ["1", "-2", None]]),
+        ('{"a" : "\\ud83d\\ude00\\u0000\\n" , "n" :\t7 }\r\n{"n":3}\r\n', [["😀\0\n", None], ["7", "3"]]),
+        ('{"n":-9223372036854775808}', [[None], ["-9223372036854775808"]]),
+        ('{"a":"-01, -0 ]"}', [["-01, -0 ]"], [None]]),
+        *(
+            (text, None)
+            for text in [
+                '{"n":-0}\n',
+                '{"n":-0\t}\n',
+                '{"n":1e2}\n',
+                '{"n":1.0}\n',
+                '{"n":9223372036854775808}\n',
+                '{"n":01}\n',
+                '{"n":NaN}\n',
+                '{"n":"5"}\n',
+                '{"n":true}\n',
+                '{"a":5}\n',
+                '{"a":{}}\n',
+                '{"a":' + "[" * 10_000,
+                '{"a":"x","a":"y"}\n',
+                '{"a":"x","b":1}\n',
+                '{"a":"\\ud800"}\n',
+                '{"a":"\\udc00"}\n',
+                b'{"a":"\xff"}\n',
+                b'{"a":"\xed\xa0\x80"}\n',
+                '{"a":"x\ny"}\n',
+                '{"a":"x",}\n',
+                '{"a":"x"}{"a":"y"}\n',
+                '{"a":"x"} null\n',
+                '{"a":"x"}\nnull\n',
+                '{"a":"x"}\n{"n":3}\nnull{}\n',
+                "null\n",
+                "5\n",
+                '{"n":2}{"n":3}\n{"n":4\n}\n',
+                '{"a":\n{"b":1}}{}\n',
+                '{"a":"x"}\n\n{"a":"y"}\n',
+                ' {"a":"x"}\n',
+                '{"a":"x"',
+                '[{"a":"x"}]\n',
+                "{'a':'x'}\n",
+                '{"a":"x"}\x00\n',
+            ]
+        ),
+    ],
+)
+def test_arrow_leaves_to_our_parser_what_it_would_take_otherwise(data, cells):
+    found = parse_alike(data if isinstance(data, bytes) else data.encode(), SHAPE)
+    assert (found and [column.to_pylist() for column in found]) == cells
 
 
 def test_number_literals_are_kept():

@@ -185,7 +185,7 @@ RANGES = {
 def test_a_large_table_is_read_in_ranges(pipeline, case, monkeypatch, caplog):
     columns, values = RANGES[case]
     monkeypatch.setattr(glue_job, "choose_plan", lambda *_: ("scan", "many_ids"))
-    monkeypatch.setattr(glue_job, "ROWS_PER_RANGE", 20_000)
+    monkeypatch.setattr(glue_job, "MAX_RANGE_ROWS", 20_000)
     pipeline.sql(
         f"CREATE TABLE {pipeline.name} ({columns})",
         f"INSERT INTO {pipeline.name} SELECT {values} FROM seq_1_to_200000",
