@@ -12,7 +12,7 @@ locals {
     SecretsManager = ["username", "password", "table_name", "db_name", "credentials_version"]
     S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file"]
     slack          = ["slack_webhook"]
-    Database       = ["endpoint", "dbtype", "port", "enforce_ssl"]
+    Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "max_connections"]
     Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
     csv            = ["encoding", "delimiter", "line_ending", "quote", "null", "escape_formulas"]
   }
@@ -61,6 +61,7 @@ locals {
     "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb)$", rule = "must be mysql or mariadb" }
     "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
     "Database.enforce_ssl"               = { json = "boolean", match = "", rule = "must be true or false" }
+    "Database.max_connections"           = { json = "number", match = "^[1-9][0-9]{0,4}$", rule = "must be a whole number from 1 to 99999" }
     "Glue.worker_type"                   = { json = "string", match = local.worker_types, rule = "must be a worker type: G.1X G.2X G.4X G.8X G.12X G.16X R.1X R.2X R.4X R.8X" }
     "Glue.number_of_workers"             = { json = "number", match = "^([2-9]|[1-9][0-9]|[12][0-9]{2})$", rule = "must be a whole number from 2 to 299" }
     "Glue.timeout_minutes"               = { json = "number", match = "^([1-9][0-9]{0,3}|100[0-7][0-9]|10080)$", rule = "must be a whole number of minutes from 1 to 10080" }
@@ -326,6 +327,7 @@ locals {
       execution_class   = try(entry.Glue.execution_class, "STANDARD")
       options = merge(
         { for option in ["key", "language"] : "--${option}" => entry[option] if can(entry[option]) },
+        { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
       )
     } if terraform_data.settings.input == "checked"

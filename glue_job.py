@@ -421,6 +421,7 @@ class Settings:
     Attributes:
         db_name, table_name: Where the secret has none (one that RDS manages holds the login alone).
         slack_secret_name: The secret of the webhook, where it is not `secret_name`.
+        max_connections: To the database that executors open at a time; 0: CONNECTION_SHARE of what the server takes.
     """
 
     job_name: str
@@ -436,6 +437,7 @@ class Settings:
     db_name: str = ""
     table_name: str = ""
     slack_secret_name: str = ""
+    max_connections: int = 0
     csv: CsvFormat = field(default_factory=CsvFormat)
 
     @property
@@ -459,7 +461,15 @@ REQUIRED_ARGUMENTS = (
     "destination_file",
 )
 CSV_ARGUMENTS = tuple(f"csv_{option.name}" for option in fields(CsvFormat))
-OPTIONAL_ARGUMENTS = ("key", "language", "db_name", "table_name", "slack_secret_name", *CSV_ARGUMENTS)
+OPTIONAL_ARGUMENTS = (
+    "key",
+    "language",
+    "db_name",
+    "table_name",
+    "slack_secret_name",
+    "max_connections",
+    *CSV_ARGUMENTS,
+)
 _OURS = re.compile(r"[a-z]+(_[a-z]+)*")
 _GLUES_OWN = {"conf", "class", "continuous_log"}
 
@@ -531,6 +541,13 @@ def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
     )
 
 
+def _count(arguments: Mapping[str, str], name: str) -> int:
+    value = arguments.get(name, "0")
+    if name in arguments and not re.fullmatch("[1-9][0-9]{0,4}", value):
+        raise SettingsError("argument_invalid", name=name, value=value, expected="a whole number from 1 to 99999")
+    return int(value)
+
+
 def make_settings(arguments: Mapping[str, str]) -> Settings:
     """The checked settings of a run from its job arguments.
 
@@ -552,6 +569,7 @@ def make_settings(arguments: Mapping[str, str]) -> Settings:
         db_name=arguments.get("db_name", ""),
         table_name=arguments.get("table_name", ""),
         slack_secret_name=arguments.get("slack_secret_name", ""),
+        max_connections=_count(arguments, "max_connections"),
         **{name: arguments[name] for name in REQUIRED_ARGUMENTS[1:]},
     )
     same_bucket = settings.source_bucket == settings.destination_bucket
@@ -1137,8 +1155,9 @@ def read_source(
     nonce = f"\x00{secrets.token_hex(16)}:"
     task = SourceTask(splits, settings.key, integer_key, nonce, targets, client.meta.region_name)
     frame = spark.range(0, len(splits), 1, max(len(splits), 1)).mapInArrow(_split_reader(task), BLOCK_SCHEMA)
-    # Parsing is the dear part, and columns must be known before the rest of the plan can be written down.
-    frame = frame.persist(StorageLevel.MEMORY_AND_DISK)
+    # Parsing is the dear part, and columns must be known before the rest of the plan can be written down. On disk, as
+    # the heap would grow with the source, and blocks are read as fast from the page cache.
+    frame = frame.persist(StorageLevel.DISK_ONLY)
     rows = frame.where(f"kind = {SUMMARY}").select("data").collect()
     summaries = sorted((json.loads(bytes(row.data)) for row in rows), key=operator.itemgetter("split"))
     source = Source(
@@ -1811,6 +1830,7 @@ _UNREACHABLE = re.compile("Could not connect to|Communications link failure|[Cc]
 MIN_RANGE_ROWS, MAX_RANGE_ROWS = 100_000, 2_000_000  # a range is a connection and a task
 CHUNK_BYTES = 16 * MIB  # of the table's rows that are packed at a time
 MAX_RANGES = 256
+CONNECTION_SHARE = 4  # a quarter of max_connections, as others work on the database too
 MAX_HASHED_RANGES = 8  # each reads the whole table inside the database
 MAX_ESTIMATES = 1_000  # EXPLAIN statements, of a few milliseconds each
 MAX_PIECES = 16  # of a range that is cut: what lies in one heap is found by few questions
@@ -1851,6 +1871,8 @@ class Table:
         ordered: Columns to cut the rows into ranges by, the best first: that which the primary key begins with (the
             rows lie in its order), then the key where an index begins with it.
         rows: The estimate of the optimizer; 0 where there is none.
+        row_bytes: Of a row as it is stored, on average; 0 where the catalogue does not know (views).
+        connections: How many executors may open at a time.
     """
 
     database: Database = field(repr=False)
@@ -1860,6 +1882,8 @@ class Table:
     indexed: bool
     ordered: tuple[TableColumn, ...]
     rows: int
+    row_bytes: int
+    connections: int
 
     @property
     def has_integer_key(self) -> bool:
@@ -1912,10 +1936,9 @@ class Session:
     def __init__(self, spark: SparkSession, database: Database) -> None:
         jvm: Any = spark.sparkContext._jvm
         options = {"url": database.url, "dbtable": "-", **database.options}
-        parameters = jvm.PythonUtils.toScalaMap(options)
-        jdbc = jvm.org.apache.spark.sql.execution.datasources.jdbc.JDBCOptions(parameters)
         self._database = database
         with database_errors(database):
+            jdbc = jvm.org.apache.spark.sql.execution.datasources.jdbc.JDBCOptions(jvm.PythonUtils.toScalaMap(options))
             connect = jvm.org.apache.spark.sql.jdbc.JdbcDialects.get(database.url).createConnectionFactory(jdbc)
             self._connection = connect.apply(-1)
         self.ask(database.options["sessionInitStatement"])
@@ -1975,7 +1998,7 @@ def table_error(text: str, database: Database) -> TableError | None:
     return TableError("database_failed", host=host, problem=cause[-1][:500])
 
 
-def describe_table(session: Session, database: Database, key: str) -> Table:
+def describe_table(session: Session, database: Database, key: str, max_connections: int = 0) -> Table:
     """Asks the catalogue for columns, indexes and size.
 
     Raises:
@@ -2001,6 +2024,8 @@ def describe_table(session: Session, database: Database, key: str) -> Table:
         "MAX(IF(seq_in_index = 1 AND sub_part IS NULL, column_name, NULL)) AS first_column "
         f"FROM information_schema.statistics WHERE {where} AND index_type = 'BTREE' GROUP BY index_name"
     )
+    [limit] = session.ask("SELECT @@max_connections AS most")
+    [size] = session.ask(f"SELECT avg_row_length AS bytes FROM information_schema.tables WHERE {where}")
     ours = [row for row in indexes if row["first_column"] == key]
     primary = next((row["first_column"] for row in indexes if row["name"] == "PRIMARY"), None)
     unique = any((row["width"], row["repeats"], row["prefixes"]) == ("1", "0", "0") for row in ours)
@@ -2014,6 +2039,8 @@ def describe_table(session: Session, database: Database, key: str) -> Table:
             dict.fromkeys([*([found[primary]] if primary in found else []), *([found[key]] if ours else [])])
         ),
         rows=0,
+        row_bytes=int(size["bytes"] or 0),
+        connections=max_connections or max(int(limit["most"] or 0) // CONNECTION_SHARE, 1),
     )
     return replace(table, rows=estimate_rows(session, f"SELECT {quote_name(key)} FROM {table.place}"))
 
@@ -2055,6 +2082,8 @@ def read_rows(
             database.url, rows_statement(table, ordered), predicates=list(predicates), properties=database.options
         )
     cells = frame.select(*(F.col(f"c{i}").cast("string") for i in range(len(table.columns))))
+    if len(predicates) > table.connections:
+        cells = cells.coalesce(table.connections)  # a task then opens its connections one after the other
     return cells.mapInArrow(_row_packer(table.keys, targets), BLOCK_SCHEMA)
 
 
@@ -2629,7 +2658,7 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         blocks.repartition(partitions, place)
         .sortWithinPartitions("kind")
         .mapInArrow(_overlayer(task), OVERLAY_SCHEMA)
-        .persist(StorageLevel.MEMORY_AND_DISK)
+        .persist(StorageLevel.DISK_ONLY)
     )
     with database_errors(table.database):
         found = lines.where(f"unit = {SUMMARY_UNIT}").collect()
@@ -2928,7 +2957,7 @@ def send(client: Any, upload: Upload, number: int, data: bytearray) -> dict[str,
 
 
 PARTITION_BYTES = 64 * MIB
-CELL_BYTES = 16  # a guess: the catalogue's average row length is not there for views
+CELL_BYTES = 16  # with its part of a block
 MAX_PARTITIONS = 4_000
 
 
@@ -2976,7 +3005,7 @@ class Progress:
 
 def join_partitions(source_bytes: int, table_rows: int, table: Table, parallelism: int) -> int:
     """Partitions of the join: about PARTITION_BYTES each, by the bytes of the source and the rows of the table."""
-    size = source_bytes + table_rows * len(table.columns) * CELL_BYTES
+    size = source_bytes + table_rows * max(len(table.columns) * CELL_BYTES, table.row_bytes)
     return min(max(size // PARTITION_BYTES, min(2 * parallelism, size // MIN_SPLIT_BYTES), 1), MAX_PARTITIONS)
 
 
@@ -3034,8 +3063,13 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     with progress("source"):
         objects = list_objects(s3, settings.source_bucket, settings.source_key)
     with progress("table"), Session(spark, database) as session:
-        table = describe_table(session, database, settings.key)
-        LOG.info("table has %d columns, about %d rows", len(table.columns), table.rows)
+        table = describe_table(session, database, settings.key, settings.max_connections)
+        LOG.info(
+            "table has %d columns, about %d rows; at most %d connections",
+            len(table.columns),
+            table.rows,
+            table.connections,
+        )
     with progress("source"):
         size = sum(item.size for item in objects)
         targets = join_partitions(size, table.rows, table, spark.sparkContext.defaultParallelism)

@@ -2,7 +2,8 @@
 
     python job_process.py SCRIPT [ARGUMENT ...]
 
-Prints `RESULT {json}`: `session` is the seconds until there was a session, `seconds` those from then to the job's end.
+Prints `RESULT {json}`: `session` is the seconds until there was a session that can plan SQL (which Spark makes
+when it is first asked to), `seconds` those from then to the job's end.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def main() -> None:
     from pyspark import __version__  # noqa: PLC0415  its import belongs to the start
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
-    SparkSession.builder.getOrCreate()
+    SparkSession.builder.getOrCreate().sql("SELECT 1")
     ready = time.monotonic()
     bootstrap.main()
     ended = time.monotonic()

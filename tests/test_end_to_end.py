@@ -64,6 +64,31 @@ def processes_with(text: str) -> list[str]:
     return found
 
 
+def test_executors_in_processes_of_their_own_publish_the_same(aws, slack, deployed, database, capfd):
+    """Two executor JVMs beside the driver's; several tasks at each stage."""
+    sources = [
+        "\n".join(json.dumps({"id": i, "name": f"あ{i}" * 20 if i % 2 else None}) for i in range(first, first + 60_000))
+        for first in (0, 60_000, 120_000, 180_000)
+    ]
+    folder = f"in/{deployed.name}/"
+    for number, source in enumerate(sources):
+        aws.client("s3").put_object(Bucket="lake", Key=f"{folder}{number}.json", Body=source.encode())
+    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(f"TRUNCATE {deployed.table}")
+        cursor.execute(
+            f"INSERT INTO {deployed.table} SELECT seq * 3, CONCAT('顧客', seq), seq / 8 FROM seq_1_to_100000"
+        )
+        cursor.execute(f"SELECT CAST(id AS CHAR), name, CAST(price AS CHAR) FROM {deployed.table}")
+        rows = cursor.fetchall()
+    environment = {"LOCAL_SPARK_MASTER": "local-cluster[2,1,1024]", "LOCAL_SPARK_MEMORY": "1g"}
+    assert run_job(deployed.job, {"--source_key": folder}, environment=environment | aws.environment()) == 0
+    log = capfd.readouterr().err
+    expected = oracle.overlay([source.encode() for source in sources], ("id", "name", "price"), rows)
+    assert aws.client("s3").get_object(Bucket="lake", Key=deployed.destination_file)["Body"].read() == expected.csv
+    result = json.loads(log.split(" RESULT ", 1)[1].splitlines()[0])
+    assert {name: result[name] for name in expected.counts} == expected.counts
+
+
 def test_the_deployed_job_publishes_what_the_oracle_says(aws, slack, deployed, database):
     process = command(aws, "run", deployed.job, "--language", "en")
     log, _ = process.communicate(timeout=180)

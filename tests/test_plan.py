@@ -191,8 +191,8 @@ def test_no_id_that_a_row_can_have_asks_for_no_row(pipeline):
 
 
 def test_lookups_are_cut_into_bounded_statements():
-    text = Table(DATABASE, (), TableColumn("id", "varchar", "varchar(700)", "utf8mb4"), True, True, (), 10**8)
-    integer = Table(DATABASE, (), TableColumn("id", "bigint", "bigint(20)"), True, True, (), 10**8)
+    text = Table(DATABASE, (), TableColumn("id", "varchar", "varchar(700)", "utf8mb4"), True, True, (), 10**8, 0, 9)
+    integer = Table(DATABASE, (), TableColumn("id", "bigint", "bigint(20)"), True, True, (), 10**8, 0, 9)
     numbers = glue_job.lookup_predicates(integer, map(str, range(10_000)), 4)
     assert [predicate.count("k IN (") for predicate in numbers] == [2] * 6
     assert numbers[0].startswith("(k IN (0, 1, 2,")
@@ -204,7 +204,7 @@ def test_lookups_are_cut_into_bounded_statements():
 
 
 def test_a_huge_table_is_looked_up_within_the_bound_of_ids():
-    table = Table(DATABASE, (), TableColumn("id", "bigint", "bigint(20)"), True, True, (), 10**8)
+    table = Table(DATABASE, (), TableColumn("id", "bigint", "bigint(20)"), True, True, (), 10**8, 0, 9)
 
     def plan(records: int) -> tuple[str, str]:
         return glue_job.choose_plan(Source(None, ("id",), (("id",),), (records,), 0, 1), table)

@@ -364,12 +364,12 @@ def test_partitions_of_any_size_make_one_object(spark, aws, case):
     sizes = [size for partitions, rows, size in PARTITIONS[case] for _ in range(partitions * rows)]
     frame, first = None, 0
     for partitions, rows, size in PARTITIONS[case]:
-        piece = spark.range(first, first + partitions * rows, 1, partitions).selectExpr(
+        lines = spark.range(first, first + partitions * rows, 1, min(partitions, 4)).selectExpr(
             "id AS ordinal", f"concat(repeat(char(97 + id % 26), {size - 1}), '\n') AS line"
         )
+        piece = lines.mapInArrow(unit_packer(1), glue_job.OVERLAY_SCHEMA).repartition(partitions)
         frame = piece if frame is None else frame.union(piece)
         first += partitions * rows
-    frame = frame.mapInArrow(unit_packer(1), glue_job.OVERLAY_SCHEMA)
     overlay = Overlay(frame, ("a",), "a\n", tuple((1, size) for size in sizes), 1, {})
     client = aws.client("s3")
     written = publish(spark, client, overlay, settings_for("out/sizes.csv"))

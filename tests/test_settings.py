@@ -83,6 +83,10 @@ def test_missing_argument_is_named(name):
         ({"secret-name": "x"}, "Job argument --secret-name is unknown (did you mean 'secret_name'?)."),
         # getResolvedOptions itself would take this abbreviation for --csv_quote
         ({"csv_quo": "all"}, "Job argument --csv_quo is unknown (did you mean 'csv_quote'?)."),
+        (
+            {"max_connections": "0"},
+            "Job argument --max_connections is '0', expected a whole number from 1 to 99999. Correct the job argument.",
+        ),
         ({"language": "fr"}, "Job argument --language is 'fr', expected ja / en. Correct the job argument."),
         ({"csv_encoding": "sjis"}, "Job argument --csv_encoding is 'sjis', expected utf-8 / utf-8-sig / cp932."),
         ({"csv_delimiter": ",,"}, "Job argument --csv_delimiter is ',,', expected one character"),
