@@ -990,12 +990,21 @@ def to_targets(batch: pa.RecordBatch, keys: pa.Array, targets: int, label: tuple
     )
 
 
-def blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[int, int, pa.Buffer]]:
-    """The blocks in rows of BLOCK_SCHEMA: split, width and data."""
+class Packed(NamedTuple):
+    """A block and its label."""
+
+    kind: int
+    split: int
+    width: int
+    data: pa.Buffer
+
+
+def blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Packed]:
+    """The blocks in rows of BLOCK_SCHEMA."""
     for batch in batches:
-        split, width, data = (batch.column(name) for name in ("split", "width", "data"))
-        for i in range(batch.num_rows):
-            yield split[i].as_py(), width[i].as_py(), data[i].as_buffer()
+        labels = (batch.column(name).to_pylist() for name in ("kind", "split", "width"))
+        for kind, split, width, data in zip(*labels, batch.column("data"), strict=True):
+            yield Packed(kind, split, width, data.as_buffer())
 
 
 def spark_hash(number: int) -> int:
@@ -1160,10 +1169,12 @@ def read_source(
     frame = frame.persist(StorageLevel.DISK_ONLY)
     rows = frame.where(f"kind = {SUMMARY}").select("data").collect()
     summaries = sorted((json.loads(bytes(row.data)) for row in rows), key=operator.itemgetter("split"))
+    headers = (tuple(summary["columns"]) for summary in summaries)
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
     source = Source(
         frame=frame,
         columns=tuple(dict.fromkeys(itertools.chain.from_iterable(summary["columns"] for summary in summaries))),
-        headers=tuple(tuple(summary["columns"]) for summary in summaries),
+        headers=tuple(known.setdefault(header, header) for header in headers),  # they travel with every task
         counts=tuple(summary["records"] for summary in summaries),
         missing_ids=sum(summary["missing_ids"] for summary in summaries),
         size=sum(item.size for item in objects),
@@ -1178,8 +1189,8 @@ def source_ids(source: Source) -> set[str]:
     """The ids of a source, which must be few."""
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for _, width, data in blocks_of(batches):
-            match = unpack(data, source_schema(width)).column(1)
+        for block in blocks_of(batches):
+            match = unpack(block.data, source_schema(block.width)).column(1)
             yield pa.RecordBatch.from_arrays([pc.unique(match)], names=["id"])
 
     rows = source.frame.where(f"kind = {SOURCE_BLOCK}").mapInArrow(read, "id string").collect()
@@ -1356,8 +1367,9 @@ class PieceReader:
         self._shape = None
         if self._misses == MAX_MISSES:
             return
+        decoder = json.JSONDecoder(parse_int=len)  # `int` refuses thousands of digits
         for start in block.starts[:LEARNT_RECORDS]:
-            for name, value in json.JSONDecoder().raw_decode(block.text, start)[0].items():
+            for name, value in decoder.raw_decode(block.text, start)[0].items():
                 if isinstance(value, (float, bool, list, dict)):
                     return
                 if isinstance(value, int):
@@ -2490,10 +2502,17 @@ class OverlayTask(NamedTuple):
 
 
 class KeyedRows:
-    """The rows of the table whose keys a task has, one a key."""
+    """The rows of the table whose keys a task has, one a key, and how many have none."""
 
-    def __init__(self, blocks: Sequence[pa.RecordBatch], keys: TableKeys) -> None:
-        rows = pa.Table.from_batches(blocks, table_schema(keys))
+    def __init__(self, blocks: Iterable[Packed], keys: TableKeys) -> None:
+        self.without_key = 0
+        batches = []
+        for block in blocks:
+            if block.kind == NULL_KEYS:
+                self.without_key += block.width
+            else:
+                batches.append(unpack(block.data, table_schema(keys)))
+        rows = pa.Table.from_batches(batches, table_schema(keys))
         self.rows = (rows if keys.unique else first_of_each(rows, keys)).combine_chunks()
         self.ids = self.rows.column(keys.at).combine_chunks()
         self.match = keys.of(self.rows).combine_chunks()
@@ -2512,7 +2531,7 @@ class Tally:
         self.distinct: list[pa.Array] = []
         self.units: dict[int, list[int]] = {}  # rows, bytes
 
-    def summary(self, table: KeyedRows, without_key: int, *, integer: bool) -> bytes:
+    def summary(self, table: KeyedRows, *, integer: bool) -> bytes:
         """The counts as JSON, with the first ids that no record has."""
         distinct = len(pc.unique(pa.chunked_array(self.distinct, pa.string())))
         alone = pa.array(~table.found)
@@ -2520,7 +2539,7 @@ class Tally:
             "matched": self.matched,
             "filled_cells": self.filled_cells,
             "source_duplicates": self.records - distinct,
-            "table_rows": int(table.copies.sum()) + without_key,
+            "table_rows": int(table.copies.sum()) + table.without_key,
             "matched_rows": int(table.copies[table.found].sum()),
             "table_duplicates": int(table.copies.sum()) - len(table.copies),
             "unmatched_ids": first_ids(table.ids.filter(alone), table.match.filter(alone), integer=integer),
@@ -2546,30 +2565,31 @@ def _overlayer(task: OverlayTask) -> Callable[[Iterable[pa.RecordBatch]], Iterat
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with in_worker():
-            blocks: list[pa.RecordBatch] = []
-            group: list[tuple[int, pa.RecordBatch]] = []
-            table, tally, without_key, size = None, Tally(), 0, 0
-            for batch in batches:
-                kinds = batch.column(1).to_pylist()
-                for kind, (split, width, data) in zip(kinds, blocks_of([batch]), strict=True):
-                    if kind == TABLE_BLOCK:
-                        blocks.append(unpack(data, table_schema(task.keys)))
-                    elif kind == NULL_KEYS:
-                        without_key += width
-                    else:
-                        group.append((split, unpack(data, source_schema(width))))
-                        size += data.size
-                    if size >= GROUP_BYTES:
-                        table = table or KeyedRows(blocks, task.keys)
+            tally, table = Tally(), KeyedRows((), task.keys)
+            by_side = itertools.groupby(blocks_of(batches), lambda block: block.kind == SOURCE_BLOCK)
+            for of_source, blocks in by_side:
+                if of_source:
+                    for group in grouped(blocks):
                         yield from overlay_records(group, table, task, tally)
-                        group, size = [], 0
-            table = table or KeyedRows(blocks, task.keys)
-            if group:
-                yield from overlay_records(group, table, task, tally)
-            summary = tally.summary(table, without_key, integer=task.integer)
-            yield unit_batch([(SUMMARY_UNIT, summary)])
+                else:
+                    table = KeyedRows(blocks, task.keys)
+            yield unit_batch([(SUMMARY_UNIT, tally.summary(table, integer=task.integer))])
 
     return run
+
+
+def grouped(blocks: Iterable[Packed]) -> Iterator[list[tuple[int, pa.RecordBatch]]]:
+    """Records (split and `source_schema`) in groups of about GROUP_BYTES."""
+    group: list[tuple[int, pa.RecordBatch]] = []
+    size = 0
+    for block in blocks:
+        group.append((block.split, unpack(block.data, source_schema(block.width))))
+        size += block.data.size
+        if size >= GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
 
 
 def unit_batch(blocks: Sequence[tuple[int, bytes]]) -> pa.RecordBatch:
@@ -2596,7 +2616,8 @@ def overlay_records(
     theirs_bytes = np.where(hit, table.bytes[place], 0) if len(table.bytes) else 0
     order = np.argsort(ordinal)
     sizes = np.full(len(match), sum(batch.nbytes for batch in batches) // len(match)) + theirs_bytes
-    ours = {name: source_column(group, name, task.headers) for name in dict.fromkeys(itertools.chain(*task.headers))}
+    names = dict.fromkeys(itertools.chain.from_iterable({task.headers[split] for split, _ in group}))
+    ours = {name: source_column(group, name, task.headers) for name in names}
     for _, start, end in runs(np.cumsum(sizes[order]) // GROUP_BYTES):
         rows = pa.array(order[start:end])
         theirs = table.rows.take(at.take(rows))
@@ -3056,7 +3077,6 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     """
     s3 = s3_client(None)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BLOCKS_PER_BATCH)
-    spark.conf.set("spark.sql.shuffle.partitions", spark.sparkContext.defaultParallelism)
     with progress("connection"):
         database = load_database(boto3.client("glue", config=AWS_CONFIG), settings.connection_name, secret)
         check_destination(s3, settings.destination_bucket, settings.destination_file)

@@ -96,16 +96,22 @@ def test_first_ids(ids, integer, first):
     assert first_ids(array, array, integer=integer) == first
 
 
+def packed(rows: pa.RecordBatch) -> list[glue_job.Packed]:
+    """Rows of the table as blocks."""
+    return [glue_job.Packed(glue_job.TABLE_BLOCK, 0, 0, pa.py_buffer(data)) for data in pack(rows)]
+
+
 def test_zeros_before_a_padded_key_do_not_count():
     rows = pa.RecordBatch.from_arrays([pa.array(["000007", "000000", "123456"])], names=["c0"])
-    assert KeyedRows([rows], TableKeys(1, 0, True, True)).match.to_pylist() == ["7", "0", "123456"]
+    assert KeyedRows(packed(rows), TableKeys(1, 0, True, True)).match.to_pylist() == ["7", "0", "123456"]
 
 
 def test_a_tasks_output_is_cut_by_bytes_not_by_records(monkeypatch):
     """A thousand records that all take one large row of the table."""
     monkeypatch.setattr(glue_job, "GROUP_BYTES", 1_000_000)
     keys = TableKeys(2, 0, True, False)
-    table = KeyedRows([pa.RecordBatch.from_pydict({"c0": ["1"], "c1": ["x" * 100_000]})], keys)
+    rows = packed(pa.RecordBatch.from_pydict({"c0": ["1"], "c1": ["x" * 100_000]}))
+    table = KeyedRows([*rows, glue_job.Packed(glue_job.NULL_KEYS, 0, 3, pa.py_buffer(b""))], keys)
     task = glue_job.OverlayTask(("id", "v"), (("id",),), [0], ("id", "v"), keys, True, glue_job.CsvFormat(), 1_000)
     records = pa.RecordBatch.from_arrays(
         [pa.array(range(100)), pa.array(["1"] * 100), pa.array(["1"] * 100)], schema=glue_job.source_schema(1)
@@ -114,6 +120,6 @@ def test_a_tasks_output_is_cut_by_bytes_not_by_records(monkeypatch):
     batches = list(glue_job.overlay_records([(0, records)], table, task, tally))
     assert 9 <= len(batches) <= 12
     assert max(batch.nbytes for batch in batches) < 1_200_000
-    summary = json.loads(tally.summary(table, 3, integer=True))
+    summary = json.loads(tally.summary(table, integer=True))
     assert summary["units"] == [[0, 100, 100 * 100_003]]
     assert (summary["matched"], summary["source_duplicates"], summary["table_rows"]) == (100, 99, 4)
