@@ -57,7 +57,7 @@ tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, d
 
 bench-setup: $(BENCH_STAMP) ## the peers of the benchmark, in an environment of their own
 
-bench: setup bench-setup ## the job against its peers, into docs/ (CASES=20kx2M,1Mx2M REPEATS=3)
+bench: setup bench-setup ## the job against its peers, into docs/ and README (CASES=20kx2M,1Mx2M REPEATS=3)
 	$(PYTHON) -m bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS))
 
 scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle

@@ -1054,6 +1054,8 @@ BLANKS = " \t\r\n"
 _SPACE = re.compile(f"[{BLANKS}]*")
 _CANONICAL_INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")  # Decimal refuses exponents of 19 digits
+_BOUNDARY = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
+BOUNDARY_BYTES = 1024  # of blanks in a boundary of an array that is cut
 _MINUS_ZERO = re.compile(rb"-0[ \t\r]*[,}]")
 LEARNT_RECORDS = 100
 MAX_MISSES = 3  # blocks that turned out otherwise, then Arrow is left alone
@@ -1102,11 +1104,12 @@ class SourceObject(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """What one task reads of an object: the lines that begin in [start, end), or all of it when `end` is None."""
+    """What one task reads of an object: the records that begin in [start, end), or all of it when `end` is None."""
 
     source: SourceObject
     start: int
     end: int | None
+    of_array: bool = False
 
 
 @dataclass(frozen=True)
@@ -1160,15 +1163,16 @@ def read_source(
         SourceError: objects are missing, empty or malformed, or no record has the key column.
         AwsError: S3 denied a call or failed.
     """
-    splits = plan_splits(client, objects, spark.sparkContext.defaultParallelism)
+    parallelism = spark.sparkContext.defaultParallelism
+    splits = plan_splits(client, objects, parallelism)
     nonce = f"\x00{secrets.token_hex(16)}:"
     task = SourceTask(splits, settings.key, integer_key, nonce, targets, client.meta.region_name)
-    frame = spark.range(0, len(splits), 1, max(len(splits), 1)).mapInArrow(_split_reader(task), BLOCK_SCHEMA)
-    # Parsing is the dear part, and columns must be known before the rest of the plan can be written down. On disk, as
-    # the heap would grow with the source, and blocks are read as fast from the page cache.
-    frame = frame.persist(StorageLevel.DISK_ONLY)
-    rows = frame.where(f"kind = {SUMMARY}").select("data").collect()
-    summaries = sorted((json.loads(bytes(row.data)) for row in rows), key=operator.itemgetter("split"))
+    frame, summaries = parse_splits(spark, task)
+    if not follow_each_other(splits, summaries):
+        LOG.info("the cuts of an array are not where records begin, or it is malformed; it is read in one piece")
+        frame.unpersist()
+        whole = plan_splits(client, objects, parallelism, cut_arrays=False)
+        frame, summaries = parse_splits(spark, task._replace(splits=whole))
     headers = (tuple(summary["columns"]) for summary in summaries)
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     source = Source(
@@ -1183,6 +1187,37 @@ def read_source(
     )
     check_source(source, settings)
     return source
+
+
+def parse_splits(spark: SparkSession, task: SourceTask) -> tuple[DataFrame, list[dict[str, Any]]]:
+    """The blocks of all splits, kept, and their summaries in order."""
+    splits = len(task.splits)
+    frame = spark.range(0, splits, 1, max(splits, 1)).mapInArrow(_split_reader(task), BLOCK_SCHEMA)
+    # Parsing is the dear part, and columns must be known before the rest of the plan can be written down. On disk, as
+    # the heap would grow with the source, and blocks are read as fast from the page cache.
+    frame = frame.persist(StorageLevel.DISK_ONLY)
+    rows = frame.where(f"kind = {SUMMARY}").select("data").collect()
+    return frame, sorted((json.loads(bytes(row.data)) for row in rows), key=operator.itemgetter("split"))
+
+
+def follow_each_other(splits: Sequence[Sequence[Piece]], summaries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether each piece of an array began where the one before it ended, so that all begin at records.
+
+    Text in a record may look like the boundary of two, so a piece that begins inside an array only guesses.
+    """
+    at = 0
+    for (piece, *_), summary in zip(splits, summaries, strict=True):
+        if not piece.of_array:
+            continue
+        if summary["span"] is None:
+            return False
+        begins, ends = summary["span"]
+        if begins is not None and begins != (at if piece.start else 0):
+            return False
+        at = at if begins is None else ends
+        if at < (piece.end or 0):
+            return False
+    return True
 
 
 def source_ids(source: Source) -> set[str]:
@@ -1241,16 +1276,19 @@ def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
     return found
 
 
-def plan_splits(client: Any, objects: Sequence[SourceObject], parallelism: int) -> list[list[Piece]]:
-    """The pieces each task reads: big plain JSON Lines cut by bytes, small objects together, order kept."""
+def plan_splits(
+    client: Any, objects: Sequence[SourceObject], parallelism: int, *, cut_arrays: bool = True
+) -> list[list[Piece]]:
+    """The pieces each task reads: big plain objects cut by bytes, small ones together, order kept."""
     total = sum(item.size for item in objects)
     target = min(max(total // (3 * parallelism), MIN_SPLIT_BYTES), MAX_SPLIT_BYTES)
     splits: list[list[Piece]] = []
     room = 0
     for item in (item for item in objects if item.size):
-        if item.size > target and has_plain_lines(client, item):
+        first = first_byte(client, item) if item.size > target else b""
+        if first == b"{" or (first == b"[" and cut_arrays):
             starts = range(0, item.size, target)
-            splits += [[Piece(item, start, min(start + target, item.size))] for start in starts]
+            splits += [[Piece(item, start, min(start + target, item.size), first == b"[")] for start in starts]
             room = 0
         elif item.size <= room:
             splits[-1].append(Piece(item, 0, None))
@@ -1261,10 +1299,10 @@ def plan_splits(client: Any, objects: Sequence[SourceObject], parallelism: int) 
     return splits
 
 
-def has_plain_lines(client: Any, item: SourceObject) -> bool:
-    """Whether an object is uncompressed JSON Lines, by its first bytes: only that can be cut by byte ranges."""
+def first_byte(client: Any, item: SourceObject) -> bytes:
+    """What an object begins with: `{` (JSON Lines) and `[` (an array) can be cut by byte ranges, gzip cannot."""
     head = read_range(client, item, 0, min(SNIFF_BYTES, item.size))
-    return head.removeprefix(codecs.BOM_UTF8).lstrip(BLANKS.encode()).startswith(b"{")
+    return head.removeprefix(codecs.BOM_UTF8).lstrip(BLANKS.encode())[:1]
 
 
 def read_range(client: Any, item: SourceObject, start: int, end: int) -> bytes:
@@ -1358,6 +1396,7 @@ class PieceReader:
         self.scan = json_scanner(str)
         self.literal_scan = json_scanner(Literal)
         self.count = 0
+        self.span: tuple[int | None, int] | None = None  # bytes of the records read, of a piece of an array
         self._shape: pa.Schema | None = None
         self._misses = 0
 
@@ -1383,6 +1422,13 @@ class PieceReader:
             SourceError: malformed JSON, a record that is no object, text that is not UTF-8, a broken gzip file.
         """
         item, start = self.piece.source, self.piece.start
+        if start and self.piece.of_array:
+            begins = self._first_boundary()
+            if begins is None:
+                self.span = None, 0
+                return
+            yield from self._array(io.BufferedReader(ObjectStream(self.client, item, begins), BLOCK_BYTES), begins)
+            return
         if start:
             rest = io.BufferedReader(ObjectStream(self.client, item, start - 1), BLOCK_BYTES)
             yield from self._lines(rest, start - 1 + _skip_line(rest))
@@ -1396,7 +1442,8 @@ class PieceReader:
             offset += _skip_blanks(stream)
             first = _peek(stream, 1)
             if first == b"[":
-                yield from self._array(stream, offset)
+                stream.read(1)
+                yield from self._array(stream, offset + 1)
             elif first in {b"{", b""}:
                 yield from self._lines(stream, offset)
             else:
@@ -1470,16 +1517,34 @@ class PieceReader:
         offset = block.offset + len(block.text[: min(at, stop)].encode())
         self.malformed(offset, problem, block.before + len(block.records))
 
+    def _first_boundary(self) -> int | None:
+        """Where in the piece a record seems to begin: the first brace after `}` and a comma."""
+        item, start, end = self.piece.source, self.piece.start, self.piece.end or 0
+        position = max(start - BOUNDARY_BYTES, 0)
+        stream = io.BufferedReader(ObjectStream(self.client, item, position), BLOCK_BYTES)
+        data = b""
+        while position + len(data) < end:
+            data += stream.read(BLOCK_BYTES)
+            for found in _BOUNDARY.finditer(data):
+                if position + found.end() > start:
+                    begins = position + found.end() - 1
+                    return begins if begins < end else None
+            position += len(data[:-BOUNDARY_BYTES])
+            data = data[-BOUNDARY_BYTES:]
+        return None
+
     def _array(self, stream: io.BufferedIOBase, offset: int) -> Iterator[Block]:
-        stream.read(1)
-        window = Window(stream, offset + 1)
+        window = Window(stream, offset)
+        begins = offset if self.piece.start else 0
+        limit: int | None = None
         pos, separated, fresh = 0, True, True
         records: list[dict[str, Any]] = []
         starts: list[int] = []
         while True:
             pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
             char = window.text[pos : pos + 1]
-            if char == "]" and (fresh or not separated):
+            over = separated and limit is not None and pos >= limit
+            if over or (char == "]" and (fresh or not separated)):
                 break
             if char == "," and not separated:
                 pos, separated = pos + 1, True
@@ -1506,13 +1571,13 @@ class PieceReader:
             self.count += len(records)
             records, starts = [], []
             window.more(pos)
-            pos = 0
+            pos, limit = 0, window.character(self.piece.end)
             self._check_record_size(len(window.text) - BLOCK_BYTES, window.offset)
         yield window.block(records, starts, self.count)
         self.count += len(records)
-        self._expect_end(window, pos + 1)
+        self.span = begins, window.byte(pos) if over else self._expect_end(window, pos + 1)
 
-    def _expect_end(self, window: Window, pos: int) -> None:
+    def _expect_end(self, window: Window, pos: int) -> int:
         while True:
             pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
             if pos < len(window.text):
@@ -1520,7 +1585,7 @@ class PieceReader:
             if not window.may_grow(None):
                 if window.broken:
                     self.malformed(*window.explain(None, pos), self.count)
-                return
+                return self.piece.source.size
             window.more(pos)
             pos = 0
 
@@ -1596,6 +1661,12 @@ class Window:
     def byte(self, pos: int) -> int:
         """The byte offset in the object of character `pos`."""
         return self.offset + len(self.text[:pos].encode())
+
+    def character(self, byte: int | None) -> int | None:
+        """The place in the text of a byte of the object; None where it lies behind the text, or there is none."""
+        if byte is None or byte >= self.offset + len(self.text.encode()):
+            return None
+        return len(self.text.encode()[: max(byte - self.offset, 0)].decode(errors="ignore"))
 
     def may_grow(self, error: Exception | None) -> bool:
         """Whether a scan that met the end of the text (None) or failed may succeed with more text."""
@@ -1772,22 +1843,34 @@ def _split_reader(task: SourceTask) -> Callable[[Iterable[pa.RecordBatch]], Iter
 
 
 def split_blocks(client: Any, split: int, task: SourceTask) -> Iterator[pa.RecordBatch]:
-    """One split as blocks, then its summary: columns, records and records without a key."""
+    """One split as blocks, then its summary: columns, records, records without a key, and the span of an array's piece.
+
+    What is malformed in a piece of an array may only seem so, if the piece did not begin at a record: no span then.
+    """
     columns: dict[str, int] = {}
     records = missing = 0
-    for batch in read_split(client, split, task, columns):
-        keys = batch.column(1)
-        records += batch.num_rows
-        missing += pc.sum(pc.starts_with(keys, task.nonce)).as_py()
-        yield to_targets(batch, keys, task.targets, (SOURCE_BLOCK, split, batch.num_columns - 2))
-    summary = {"split": split, "columns": list(columns), "records": records, "missing_ids": missing}
+    readers = [PieceReader(client, piece) for piece in task.splits[split]]
+    try:
+        for batch in read_split(readers, split, task, columns):
+            keys = batch.column(1)
+            records += batch.num_rows
+            missing += pc.sum(pc.starts_with(keys, task.nonce)).as_py()
+            yield to_targets(batch, keys, task.targets, (SOURCE_BLOCK, split, batch.num_columns - 2))
+        span = readers[0].span
+    except SourceError as error:
+        if not readers[0].piece.of_array or error.code not in {"source_malformed", "source_not_object"}:
+            raise
+        span = None
+    summary = {"split": split, "columns": list(columns), "records": records, "missing_ids": missing, "span": span}
     yield block_batch([(-1, SUMMARY, split, 0, json.dumps(summary).encode())])
 
 
-def read_split(client: Any, split: int, task: SourceTask, columns: dict[str, int]) -> Iterator[pa.RecordBatch]:
-    """The records of one split (`source_schema`); `columns` grows by the keys it lacks."""
+def read_split(
+    readers: Sequence[PieceReader], split: int, task: SourceTask, columns: dict[str, int]
+) -> Iterator[pa.RecordBatch]:
+    """The records of the pieces of one split (`source_schema`); `columns` grows by the keys it lacks."""
     count = 0
-    for reader in (PieceReader(client, piece) for piece in task.splits[split]):
+    for reader in readers:
         for block in reader.blocks():
             rows = block.rows
             if not rows:

@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import plot, report
+from bench import plot, report, scaling
 from bench.measure import ROOT
 from bench.stage import SERVER_OPTIONS, Stage
 from bench.suite import CONTESTANTS, GRID, Options, Suite, check_peers, command_line, estimate, parse_cases
 from local.services import Aws, MariaDB, ServiceError, exit_on_sigterm
 
 RUN_SECONDS = 600
+DOCS = ROOT / "docs"
+BEGIN, END = "<!-- made by make bench -->", "<!-- end -->"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -24,7 +26,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--contestants", default=",".join(CONTESTANTS), help=f"default: {','.join(CONTESTANTS)}")
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many runs counts; default: 3")
     parser.add_argument("--seconds", type=float, default=RUN_SECONDS, help="limit of a run; default: 600")
-    parser.add_argument("--output", type=Path, default=ROOT / "docs", help="folder of benchmark.{json,md,svg}")
+    parser.add_argument("--output", type=Path, default=DOCS, help="folder of benchmark.{json,md,svg}")
     parser.add_argument("--report", action="store_true", help="only render benchmark.json once more")
     given = parser.parse_args(argv)
     given.contestants = given.contestants.split(",")
@@ -39,6 +41,16 @@ def render(folder: Path) -> None:
     (folder / "benchmark.md").write_text(report.markdown(results, SERVER_OPTIONS))
     (folder / "benchmark.svg").write_text(plot.svg(results))
     print("\n".join(report.terminal(results)))
+    if folder == DOCS:
+        put(ROOT / "README.md", report.overview(results))
+        put(ROOT / "README.en.md", report.overview(results))
+        put(DOCS / "scaling.md", scaling.lines(results))
+
+
+def put(page: Path, lines: Iterable[str]) -> None:
+    """Puts lines between the marks of a page."""
+    before, _, rest = page.read_text().partition(f"{BEGIN}\n")
+    page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", END + rest.partition(END)[2]]))
 
 
 def main(argv: Sequence[str]) -> int:

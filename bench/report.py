@@ -252,6 +252,25 @@ def pipe_table(header: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterat
         yield f"| {' | '.join(row)} |"
 
 
+def overview(results: Mapping[str, Any]) -> Iterator[str]:
+    """Seconds of all on all cases, for the README."""
+    names = list(dict.fromkeys(name for case in results["cases"] for name in case["runs"]))
+    yield from pipe_table(("source x table", *(NAMES[name] for name in names)), map(times, results["cases"]))
+    machine = results["machine"]
+    yield ""
+    yield f"`{results['command']}`, {results['date']}, {machine['cpu']}, {machine['cores']} cores"
+
+
+def times(case: Mapping[str, Any]) -> tuple[str, ...]:
+    """Seconds of all on a case; `~` where they were extrapolated."""
+    cells = [case_text(case["records"], case["rows"])]
+    for runs in case["runs"].values():
+        one = summary(runs)
+        rough = "~" if any("extrapolated" in remark for remark in one.remarks) else ""
+        cells.append(f"{rough}{one.seconds:,.1f} s" if one.status == "ok" else one.status)
+    return tuple(cells)
+
+
 def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     """What the numbers depend on."""
     machine, versions = results["machine"], dict(results["versions"])

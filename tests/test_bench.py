@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from bench import data, plot, report
-from bench.__main__ import main, parse
-from bench.measure import GIB, Limits, measure
-from bench.stage import Case, Stage, differences, fingerprint
+from bench import data, plot, report, scaling
+from bench.__main__ import BEGIN, END, main, parse
+from bench.measure import GIB, ROOT, Limits, measure
+from bench.stage import SERVER_OPTIONS, Case, Stage, differences, fingerprint
 from bench.suite import CONTESTANTS, JOB, PEER_PYTHON, Options, Suite, check_peers, parse_cases
 from local.services import Aws, MariaDB, ServiceError
 
@@ -352,6 +352,34 @@ def test_report_renders_page_and_plot_from_the_json(
     assert "100.00 x" in capsys.readouterr().out
     assert (tmp_path / "benchmark.md").read_text().startswith("# Benchmark\n")
     assert (tmp_path / "benchmark.svg").read_text() == plot.svg(results)
+
+
+def test_model_gives_back_what_made_the_numbers(results: dict[str, Any]) -> None:
+    for case in results["cases"]:
+        records, rows = case["records"] / 1e6, case["rows"] / 1e6
+        case["runs"][JOB] = [one_run(30 + records, 1.0, plan="scan") | {"cpu": 10 + 2 * records + 3 * rows}]
+        case["runs"]["floor"] = [one_run(1 + rows / 2, 1.0)]
+    model = scaling.fit(results)
+    assert (model.fixed, model.record, model.row, model.delivery) == pytest.approx((30.02, 2, 3, 0.5))
+    # 10 M records and 100 M rows: 320 core-seconds; 4 cores of which 70 % are used, or 50 s of the database.
+    assert model.seconds(10_000_000, 100_000_000, 2) == pytest.approx((30.02 + 320 / 4 / 0.7, False))
+    assert model.seconds(10_000_000, 100_000_000, 50) == pytest.approx((80.02, True))
+    assert "| 10M x 100M | 2.4 min, $0.05 |" in "\n".join(scaling.lines(results))
+
+
+def test_model_is_not_made_of_less_than_three_scans(results: dict[str, Any]) -> None:
+    results["cases"] = results["cases"][:2]
+    with pytest.raises(ValueError, match="three scans"):
+        scaling.fit(results)
+
+
+def test_pages_show_what_was_measured() -> None:
+    results = json.loads((ROOT / "docs" / "benchmark.json").read_text())
+    assert (ROOT / "docs" / "benchmark.md").read_text() == report.markdown(results, SERVER_OPTIONS)
+    assert (ROOT / "docs" / "benchmark.svg").read_text() == plot.svg(results)
+    overview, model = "\n".join(report.overview(results)), "\n".join(scaling.lines(results))
+    for name, text in (("README.md", overview), ("README.en.md", overview), ("docs/scaling.md", model)):
+        assert f"{BEGIN}\n\n{text}\n\n{END}" in (ROOT / name).read_text()
 
 
 def test_missing_peers_are_told_of_before_anything_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

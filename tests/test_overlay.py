@@ -112,6 +112,15 @@ def test_splits_with_different_columns(pipeline):
     check(pipeline, [encode(records, "lines")], rows, integer_key=True)
 
 
+@pytest.mark.parametrize("note", ["x" * 100, "},{" * 40])
+def test_a_big_array_is_cut_where_records_begin(pipeline, caplog, note):
+    """The second one has texts that look like boundaries, and is read in one piece."""
+    records = [{"id": i, "note": note, "name": None} for i in range(60_000)]
+    with caplog.at_level("INFO"):
+        check(pipeline, [encode(records, "array")], [("5", "x", "y"), ("-5", "x", "y")], integer_key=True)
+    assert ("it is read in one piece" in caplog.text) == (note[0] == "}")
+
+
 def test_output_larger_than_a_part_keeps_the_order(pipeline):
     """Several upload tasks, one of them skewed, into one object by multipart upload."""
     records = [{"id": i, "name": "あ" * (20_000 if i == 30_000 else 130 if i > 20_000 else 1)} for i in range(120_000)]

@@ -92,6 +92,32 @@ def test_both_plans_agree_with_the_oracle(pipeline, monkeypatch, kind, data):
     assert_plans_agree(pipeline, monkeypatch, kind, index, rows, source, batch)
 
 
+def database_of(pipeline) -> glue_job.Database:
+    """Where the pipeline's table is."""
+    login = {"username": pipeline.database.user, "password": pipeline.database.password}
+    secret = glue_job.make_secret("s", login | {"db_name": pipeline.database.database, "table_name": pipeline.name})
+    url = f"jdbc:mysql://{pipeline.database.host}:{pipeline.database.port}/{pipeline.database.database}"
+    properties = {"JDBC_CONNECTION_URL": url, "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver"}
+    return make_database("c", properties, secret)
+
+
+def test_executors_open_no_more_connections_than_they_may(pipeline):
+    fill(pipeline, "INT")
+    predicates = glue_job.range_predicates([str(cut) for cut in range(20_000, 180_000, 20_000)])
+    database = database_of(pipeline)
+    with Session(pipeline.spark, database) as session:
+        [server] = session.ask("SELECT @@max_connections AS most")
+        shared = glue_job.describe_table(session, database, "id")
+        table = glue_job.describe_table(session, database, "id", 2)
+    assert shared.connections == int(server["most"]) // glue_job.CONNECTION_SHARE
+    assert table.connections == 2
+    for described, tasks in ((shared, len(predicates)), (table, 2)):  # a task has one connection at a time
+        frame = glue_job.read_rows(pipeline.spark, described, described.key, predicates, 1)
+        assert frame.rdd.getNumPartitions() == tasks
+    pipeline.put(b'{"id":3}\n{"id":4}')
+    assert pipeline.run(max_connections="1").table_rows == 60_000
+
+
 @pytest.mark.parametrize("kind", KEYS)
 def test_literals_let_the_database_use_the_index(pipeline, kind):
     ddl, known, others = KEYS[kind]
@@ -100,11 +126,7 @@ def test_literals_let_the_database_use_the_index(pipeline, kind):
         f"CREATE TABLE {pipeline.name} (id {ddl} PRIMARY KEY, v VARCHAR(200)) CHARACTER SET utf8mb4",
         f"INSERT INTO {pipeline.name} SELECT {number}, REPEAT('x', 200) FROM seq_1000_to_9000",
     )
-    login = {"username": pipeline.database.user, "password": pipeline.database.password}
-    secret = glue_job.make_secret("s", login | {"db_name": pipeline.database.database, "table_name": pipeline.name})
-    url = f"jdbc:mysql://{pipeline.database.host}:{pipeline.database.port}/{pipeline.database.database}"
-    properties = {"JDBC_CONNECTION_URL": url, "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver"}
-    database = make_database("c", properties, secret)
+    database = database_of(pipeline)
     with Session(pipeline.spark, database) as session:
         table = glue_job.describe_table(session, database, "id")
         assert table.indexed

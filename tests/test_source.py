@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 import glue_job
 from glue_job import (
     Piece,
+    PieceReader,
     SourceError,
     SourceObject,
     SourceTask,
+    follow_each_other,
     is_source_key,
     parse_alike,
     plan_splits,
@@ -55,18 +57,37 @@ def item(data: bytes) -> SourceObject:
 
 def rows(data: bytes, split_bytes: int | None = None, *, integer: bool = False) -> list[dict[str, str | None]]:
     """The records of an object as the job reads them: column name to text."""
-    source = item(data)
-    step = split_bytes or len(data) or 1
-    pieces = [Piece(source, start, min(start + step, len(data))) for start in range(0, len(data), step)]
-    if not split_bytes:
-        pieces = [Piece(source, 0, None)]
+    pieces = pieces_of(data, split_bytes) if split_bytes else [Piece(item(data), 0, None)]
+    return [record for piece in pieces for record in piece_rows(PieceReader(Store(a=data), piece), integer=integer)]
+
+
+def pieces_of(data: bytes, step: int, *, of_array: bool = False) -> list[Piece]:
+    """An object cut by bytes."""
+    starts = range(0, len(data), step)
+    return [Piece(item(data), start, min(start + step, len(data)), of_array) for start in starts]
+
+
+def piece_rows(reader: PieceReader, *, integer: bool = False) -> list[dict[str, str]]:
+    """The records of a piece: column name to text."""
+    columns: dict[str, int] = {}
     found = []
-    for piece in pieces:
-        columns: dict[str, int] = {}
-        task = SourceTask([[piece]], "id", integer, "nonce", 1, None)
-        for batch in read_split(Store(a=data), 0, task, columns):
-            found += [dict(zip(columns, list(record.values())[2:], strict=False)) for record in batch.to_pylist()]
+    for batch in read_split([reader], 0, SourceTask([], "id", integer, "nonce", 1, None), columns):
+        found += [dict(zip(columns, list(record.values())[2:], strict=False)) for record in batch.to_pylist()]
     return [{name: text for name, text in record.items() if text is not None} for record in found]
+
+
+def cut_array_rows(data: bytes, step: int) -> list[dict[str, str]] | None:
+    """The records of an array that is cut; None when it must be read in one piece."""
+    pieces = pieces_of(data, step, of_array=True)
+    found, summaries = [], []
+    for piece in pieces:
+        reader = PieceReader(Store(a=data), piece)
+        try:
+            found += piece_rows(reader)
+        except SourceError:
+            reader.span = None
+        summaries.append({"span": reader.span})
+    return found if follow_each_other([[piece] for piece in pieces], summaries) else None
 
 
 def expected(data: bytes) -> list[dict[str, str]]:
@@ -178,6 +199,44 @@ SHAPE = pa.schema([("a", pa.string()), ("n", pa.int64())])
 def test_arrow_leaves_to_our_parser_what_it_would_take_otherwise(data, cells):
     found = parse_alike(data if isinstance(data, bytes) else data.encode(), SHAPE)
     assert (found and [column.to_pylist() for column in found]) == cells
+
+
+@given(RECORDS, st.integers(1, 200), st.sampled_from([None, 1]), st.integers(1, 50), st.sampled_from(["", "\ufeff\n "]))
+def test_a_cut_array_is_read_as_a_whole_one_or_not_at_all(records, step, indent, block, before):
+    data = (before + json.dumps(records, ensure_ascii=False, indent=indent)).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glue_job, "BLOCK_BYTES", block)
+        found = cut_array_rows(data, step)
+    assert found is None or found == expected(data)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("step", [37, 100, 1000, 100_000])
+def test_arrays_as_programs_write_them_can_be_cut(indent, step):
+    records = [{"id": i, "name": "x" * (i % 50), "tags": [1, {"a": "あ"}]} for i in range(300)]
+    data = json.dumps(records, ensure_ascii=False, indent=indent).encode()
+    assert cut_array_rows(data, step) == expected(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps([{"id": i, "note": '{"a":1},{"id":2}' * 9} for i in range(50)]),  # within a string, escaped
+        json.dumps([{"id": i, "note": "},{" * 30} for i in range(50)]),
+        json.dumps([{"id": i, "parts": [{"a": 1}, {"b": 2}, {"c": 3}]} for i in range(50)]),  # within a record
+        json.dumps([{"id": i} for i in range(50)])[:-9],
+        json.dumps([{"id": i} for i in range(50)]) + "x",
+        json.dumps([{"id": i} for i in range(50)])[:-1] + ",]",
+        json.dumps([*({"id": i} for i in range(50)), 5]),
+        "[" + ",".join(['{"id":1}'] * 50) + '] [{"id":2},{"id":3}]' * 50,
+    ],
+)
+@pytest.mark.parametrize("step", [20, 64])
+def test_cuts_that_are_no_boundaries_are_noticed(data, step):
+    found = cut_array_rows(data.encode(), step)
+    assert found is None or found == expected(data.encode())
+    if not data.endswith("}]"):
+        assert found is None
 
 
 def test_number_literals_are_kept():
@@ -317,12 +376,13 @@ def test_splits_cut_big_lines_and_gather_small_objects():
     objects.insert(1, SourceObject("lake", "empty", 0, "e"))
     splits = plan_splits(store, objects, parallelism=2)
     keys = [[piece.source.key for piece in split] for split in splits]
-    assert keys == [["big"], ["big"], ["big"], ["s1", "s2"], ["array"]]
+    assert keys == [["big"], ["big"], ["big"], ["s1", "s2"], ["array"], ["array"], ["array"]]
+    assert [split[0].of_array for split in splits] == [False] * 4 + [True] * 3
+    assert plan_splits(store, objects, parallelism=2, cut_arrays=False) == [*splits[:4], [Piece(objects[-1], 0, None)]]
     assert [(piece.start, piece.end) for split in splits[:3] for piece in split][1:] == [
         (splits[1][0].start, splits[1][0].end),
         (splits[1][0].end, len(big)),
     ]
-    assert splits[-1][0] == Piece(objects[-1], 0, None)
 
 
 @pytest.mark.parametrize(

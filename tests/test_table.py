@@ -205,25 +205,6 @@ def test_a_large_table_is_read_in_ranges(pipeline, case, monkeypatch, caplog):
         assert ranges[2] == ("v" if "other" in case else "id")
 
 
-@pytest.mark.parametrize(("most", "opened"), [("1", 1), ("2", 2), (None, 2)])
-def test_executors_open_no_more_connections_than_they_may(pipeline, monkeypatch, most, opened):
-    monkeypatch.setattr(glue_job, "choose_plan", lambda *_: ("scan", "many_ids"))
-    monkeypatch.setattr(glue_job, "MAX_RANGE_ROWS", 10_000)
-    pipeline.sql(
-        f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, v VARCHAR(99))",
-        f"INSERT INTO {pipeline.name} SELECT seq, REPEAT('x', 99) FROM seq_1_to_200000",
-        f"ANALYZE TABLE {pipeline.name}",
-    )
-    pipeline.put(b'{"id":77777}')
-    with pipeline.database.connect() as connection, connection.cursor() as cursor:
-        cursor.execute("FLUSH GLOBAL STATUS")
-        result = pipeline.run(**({"max_connections": most} if most else {}))
-        cursor.execute("SHOW GLOBAL STATUS LIKE 'Max_used_connections'")
-        [(_, used)] = cursor.fetchall()
-    assert result.table_rows == 200_000
-    assert int(used) == 2 + opened  # this one and the driver's
-
-
 def test_hashed_ranges_cover_every_key_once(pipeline):
     pipeline.sql(f"CREATE TABLE {pipeline.name} (k DATETIME(3))")
     pipeline.sql(f"INSERT INTO {pipeline.name} SELECT NOW() + INTERVAL seq SECOND FROM seq_1_to_100")

@@ -72,6 +72,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.language.language is \"fr\": must be ja or en",
       "${var.configs_file}: configs.leading_slash.S3.source_key is \"/in/a.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
       "${var.configs_file}: configs.line_ending.csv.line_ending is \"cr\": must be lf or crlf",
+      "${var.configs_file}: configs.max_connections.Database.max_connections is 0: must be a whole number from 1 to 99999",
       "${var.configs_file}: configs.no_s3.S3.destination_bucket is missing: must be the name of a bucket",
       "${var.configs_file}: configs.no_s3.S3.destination_file is missing: must be the key of one object, without a leading or trailing / and without * ? $ <",
       "${var.configs_file}: configs.no_s3.S3.source_bucket is missing: must be the name of a bucket",

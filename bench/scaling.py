@@ -1,0 +1,94 @@
+"""What a run costs on Glue as sizes grow: a model fitted to what was measured, for docs/scaling.md."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.data import size_text
+from bench.report import JOB, Measurements, case_text, pipe_table
+
+CORES_PER_WORKER = 4  # G.1X: 4 vCPU, 16 GB, 1 DPU (AWS Glue guide, "Worker types")
+DOLLARS_PER_DPU_HOUR = 0.44
+MINIMUM_SECONDS = 60  # billed
+GLUE_START_SECONDS = 60
+EFFICIENCY = 0.7
+WORKERS = (2, 5, 10, 20, 50)
+SIZES = ((1_000_000, 10_000_000), (5_000_000, 50_000_000), (10_000_000, 100_000_000), (100_000_000, 100_000_000))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Seconds of a scan.
+
+    Attributes:
+        fixed: Of the driver, however small the data are.
+        record, row: Of one core for a million source records and a million rows of the table.
+        delivery: In which the measured database hands out a million rows, to as many connections as ask.
+    """
+
+    fixed: float
+    record: float
+    row: float
+    delivery: float
+
+    def seconds(self, records: int, rows: int, workers: int) -> tuple[float, bool]:
+        """What a run takes on so many G.1X workers, and whether the database is what it waits for."""
+        cores = CORES_PER_WORKER * (workers - 1)  # the driver has a worker of its own
+        work = (self.record * records + self.row * rows) / 1e6 / cores / EFFICIENCY
+        delivery = self.delivery * rows / 1e6
+        return self.fixed + max(work, delivery), delivery > work
+
+
+def fit(results: Mapping[str, Any]) -> Model:
+    """The model by least squares.
+
+    Raises:
+        ValueError: fewer than three sizes were scanned.
+    """
+    found = Measurements(results)
+    sizes = [(case["records"], case["rows"]) for case in results["cases"]]
+    scans = {
+        size: run
+        for size in sizes
+        if (run := found.get(JOB, *size)) and "scan plan" in run.remarks and found.get("floor", *size)
+    }
+    floors = {size: floor for size in scans if (floor := found.get("floor", *size))}
+    tables = sorted({rows for _, rows in scans})
+    if len(scans) < 3 or len(tables) < 2:  # noqa: PLR2004
+        message = "the model needs three scans, of two tables"
+        raise ValueError(message)
+    matrix = np.array([(1.0, records / 1e6, rows / 1e6) for records, rows in scans])
+    _, record, row = np.linalg.lstsq(matrix, np.array([run.cpu for run in scans.values()]), rcond=None)[0]
+    records = next(records for records, rows in scans if rows == tables[-1] and (records, tables[0]) in scans)
+    delivery = floors[records, tables[-1]].seconds - floors[records, tables[0]].seconds
+    shortest = min(run.seconds for size in sizes if (run := found.get(JOB, *size)))
+    return Model(shortest, float(record), float(row), delivery / (tables[-1] - tables[0]) * 1e6)
+
+
+def lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """The model and what it says, as Markdown."""
+    model = fit(results)
+    yield f"Measured on {results['date']} ({results['machine']['cpu']}, {results['machine']['cores']} cores):"
+    yield ""
+    yield f"- {model.fixed:.0f} s of the driver, however small the data are;"
+    yield f"- {model.record:.1f} core-seconds for a million source records (parsed, shuffled, written);"
+    yield f"- {model.row:.1f} core-seconds for a million rows of the table (read, shuffled, compared);"
+    yield f"- {model.delivery:.1f} s in which the database hands out a million rows of 12 columns."
+    yield ""
+    header = ("source x table", *(f"{workers} workers" for workers in WORKERS))
+    yield from pipe_table(header, (tuple(row(model, *size)) for size in SIZES))
+    yield ""
+    yield "`*`: the database is what the run waits for; more workers cost more and save nothing."
+
+
+def row(model: Model, records: int, rows: int) -> Iterator[str]:
+    """One size on each number of workers: minutes and dollars."""
+    yield case_text(records, rows) if rows < 10**9 else f"{size_text(records)} x {rows // 10**9}G"
+    for workers in WORKERS:
+        seconds, waits = model.seconds(records, rows, workers)
+        dollars = max(seconds + GLUE_START_SECONDS, MINIMUM_SECONDS) / 3600 * workers * DOLLARS_PER_DPU_HOUR
+        yield f"{seconds / 60:.1f} min, ${dollars:.2f}{' *' if waits else ''}"
