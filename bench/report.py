@@ -298,7 +298,8 @@ datetimes, dates, nulls), the source is JSON Lines of 6 of them, in no order of 
 contestant, in turns, each round begun by another contestant; the tables show medians.
 
 - **time** is what a contestant does from the first byte read to the object in S3. Starting Python and importing
-  libraries is not in it, nor is the start of the job's Spark session (told apart); **wall** has all of that.
+  libraries is not in it, nor is the start of the job's Spark session up to where it can plan SQL (told apart); **wall**
+  has all of that.
 - **CPU** and **peak** are those of the contestant's whole process tree (driver, JVM, Python workers), peak as the sum
   of proportional set sizes, sampled four times a second. The servers are not in it.
 - The job runs on Spark's `local[*]` with a driver heap of {heap}, settings as shipped.
