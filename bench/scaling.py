@@ -27,7 +27,7 @@ class Model:
     Attributes:
         fixed: Of the driver, however small the data are.
         record, row: Of one core for a million source records and a million rows of the table.
-        delivery: In which the measured database hands out a million rows, to as many connections as ask.
+        delivery: In which the measured database hands out a million rows to the fastest reader, at most.
     """
 
     fixed: float
@@ -44,29 +44,22 @@ class Model:
 
 
 def fit(results: Mapping[str, Any]) -> Model:
-    """The model by least squares.
+    """The model by least squares; a lookup counts as no rows of the table.
 
     Raises:
-        ValueError: fewer than three sizes were scanned.
+        ValueError: the sizes that were measured do not determine it.
     """
     found = Measurements(results)
     sizes = [(case["records"], case["rows"]) for case in results["cases"]]
-    scans = {
-        size: run
-        for size in sizes
-        if (run := found.get(JOB, *size)) and "scan plan" in run.remarks and found.get("floor", *size)
-    }
-    floors = {size: floor for size in scans if (floor := found.get("floor", *size))}
-    tables = sorted({rows for _, rows in scans})
-    if len(scans) < 3 or len(tables) < 2:  # noqa: PLR2004
-        message = "the model needs three scans, of two tables"
+    jobs = [(size, run) for size in sizes if (run := found.get(JOB, *size))]
+    floors = [(rows, run) for records, rows in sizes if (run := found.get("floor", records, rows))]
+    matrix = [(1.0, records / 1e6, rows / 1e6 if "scan plan" in run.remarks else 0.0) for (records, rows), run in jobs]
+    whole = [run.seconds / rows * 1e6 for rows, run in floors if "reads the whole table" in run.remarks]
+    if not whole or np.linalg.matrix_rank(np.array(matrix)) < 3:  # noqa: PLR2004
+        message = "too few sizes were measured for the model"
         raise ValueError(message)
-    matrix = np.array([(1.0, records / 1e6, rows / 1e6) for records, rows in scans])
-    _, record, row = np.linalg.lstsq(matrix, np.array([run.cpu for run in scans.values()]), rcond=None)[0]
-    records = next(records for records, rows in scans if rows == tables[-1] and (records, tables[0]) in scans)
-    delivery = floors[records, tables[-1]].seconds - floors[records, tables[0]].seconds
-    shortest = min(run.seconds for size in sizes if (run := found.get(JOB, *size)))
-    return Model(shortest, float(record), float(row), delivery / (tables[-1] - tables[0]) * 1e6)
+    _, record, row = np.linalg.lstsq(np.array(matrix), np.array([run.cpu for _, run in jobs]), rcond=None)[0]
+    return Model(min(run.seconds for _, run in jobs), float(record), float(row), min(whole))
 
 
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
@@ -77,7 +70,7 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"- {model.fixed:.0f} s of the driver, however small the data are;"
     yield f"- {model.record:.1f} core-seconds for a million source records (parsed, shuffled, written);"
     yield f"- {model.row:.1f} core-seconds for a million rows of the table (read, shuffled, compared);"
-    yield f"- {model.delivery:.1f} s in which the database hands out a million rows of 12 columns."
+    yield f"- {model.delivery:.1f} s at most in which the database hands out a million rows of 12 columns."
     yield ""
     header = ("source x table", *(f"{workers} workers" for workers in WORKERS))
     yield from pipe_table(header, (tuple(row(model, *size)) for size in SIZES))
