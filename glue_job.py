@@ -31,7 +31,7 @@ import time
 import traceback
 import zipimport
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -49,7 +49,7 @@ import requests
 from awsglue.utils import getResolvedOptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
-from pyspark import StorageLevel
+from pyspark import RDD, Accumulator, AccumulatorParam, Broadcast, StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -932,22 +932,49 @@ def _retry_after(header: str | None, default: float) -> float:
 # ---------------------------------------------------------------------------------------------------------------------
 
 BLOCK_SCHEMA = "target int, kind int, split int, width int, data binary"
-TABLE_BLOCK, NULL_KEYS, SOURCE_BLOCK, SUMMARY = range(4)  # kinds, in the order in which a join takes them
+TABLE_BLOCK, LEFT_OUT, SOURCE_BLOCK = range(3)  # kinds, in the order in which a join takes them
 PACKED_BYTES = 256 * 1024  # of a block
+FILTER_BITS = 27  # 16 MiB, of which 5 M keys set 4 %
+MAX_FILTER_RECORDS = 10_000_000  # the driver gets 4 bytes for each
 BLOCKS_PER_BATCH = 500  # blocks, or rows of the table, that Spark hands to Python at a time
 _NUMBER_KEY = "^-?[0-9]{1,18}$"
 
 
-def target_of(keys: pa.Array, targets: int) -> np.ndarray[Any, Any]:
-    """The target, from 0 to `targets` - 1, where all rows with the same key meet: a hash of its text."""
+def key_hashes(keys: pa.Array) -> np.ndarray[Any, Any]:
+    """A hash of the text of each key, of 64 bits."""
     is_number = pc.match_substring_regex(keys, _NUMBER_KEY)
     numbers = pc.if_else(is_number, keys, "0").cast(pa.int64()).to_numpy().astype(np.uint64)
     if not pc.all(is_number).as_py():
         others = np.flatnonzero(~is_number.to_numpy(zero_copy_only=False))
         numbers[others] = [zlib.crc32(key.encode()) for key in keys.take(pa.array(others)).to_pylist()]
-    spread = numbers * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: ids may all be multiples of `targets`
-    found: np.ndarray[Any, Any] = (spread >> np.uint64(32)) % np.uint64(targets)
+    hashes: np.ndarray[Any, Any] = numbers * np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: ids may be regular
+    return hashes
+
+
+def target_of(hashes: np.ndarray[Any, Any], targets: int) -> np.ndarray[Any, Any]:
+    """The target, from 0 to `targets` - 1, where all rows with the same key meet."""
+    found: np.ndarray[Any, Any] = (hashes >> np.uint64(32)) % np.uint64(targets)
     return found.astype(np.int64)
+
+
+def key_bits(hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bit of a filter that stands for each key."""
+    return (hashes >> np.uint64(64 - FILTER_BITS)).astype(np.uint32)
+
+
+def key_filter(bits: Iterable[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """A Bloom filter of one hash, as bytes: the keys that a source may have, of which it denies none."""
+    bitmap = np.zeros(2**FILTER_BITS // 8, np.uint8)
+    for found in bits:
+        np.bitwise_or.at(bitmap, found >> 3, (1 << (found & 7)).astype(np.uint8))
+    return bitmap
+
+
+def may_have(bitmap: np.ndarray[Any, Any], hashes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Whether each key may be among those of the filter."""
+    bits = key_bits(hashes)
+    found: np.ndarray[Any, Any] = (bitmap[bits >> 3] >> (bits & 7).astype(np.uint8) & 1).astype(bool)
+    return found
 
 
 def runs(values: np.ndarray[Any, Any]) -> Iterator[tuple[int, int, int]]:
@@ -969,25 +996,36 @@ def unpack(data: pa.Buffer, schema: pa.Schema) -> pa.RecordBatch:
     return pa.ipc.read_record_batch(data, schema)
 
 
-def block_batch(blocks: Sequence[tuple[int, int, int, int, bytes]]) -> pa.RecordBatch:
+BlockRow = tuple[int, int, int, int, bytes]  # of BLOCK_SCHEMA
+
+
+def block_batch(blocks: Sequence[BlockRow]) -> pa.RecordBatch:
     """Blocks as rows of BLOCK_SCHEMA."""
     types = (pa.int32(), pa.int32(), pa.int32(), pa.int32(), pa.binary())
     arrays = [pa.array(column, kind) for column, kind in zip(zip(*blocks, strict=True), types, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, names=["target", "kind", "split", "width", "data"])
 
 
-def to_targets(batch: pa.RecordBatch, keys: pa.Array, targets: int, label: tuple[int, int, int]) -> pa.RecordBatch:
-    """The rows of a batch as blocks for the targets of their keys; `label` is kind, split and width."""
-    target = target_of(keys, targets)
+def to_targets(
+    batch: pa.RecordBatch, hashes: np.ndarray[Any, Any], targets: int, label: tuple[int, int, int]
+) -> list[BlockRow]:
+    """The rows of a batch as blocks for the targets of the `hashes` of their keys; `label` is kind, split and width."""
+    target = target_of(hashes, targets)
     order = np.argsort(target, kind="stable")
     batch = batch.take(pa.array(order))
-    return block_batch(
-        [
-            (number, *label, data)
-            for number, start, end in runs(target[order])
-            for data in pack(batch.slice(start, end - start))
-        ]
-    )
+    return [
+        (number, *label, data)
+        for number, start, end in runs(target[order])
+        for data in pack(batch.slice(start, end - start))
+    ]
+
+
+def block_frame(rows: RDD[BlockRow]) -> DataFrame:
+    """The rows as a DataFrame. `createDataFrame` does the same, but sends each row through Python once more."""
+    spark: Any = SparkSession.active()
+    schema = spark._jvm.org.apache.spark.sql.types.StructType.fromDDL(BLOCK_SCHEMA).json()
+    arrays = spark._jvm.SerDeUtil.toJavaArray(rows._to_java_object_rdd())
+    return DataFrame(spark._jsparkSession.applySchemaToPythonRDD(arrays.rdd(), schema), spark)
 
 
 class Packed(NamedTuple):
@@ -1131,7 +1169,7 @@ class Source:
     """The parsed source.
 
     Attributes:
-        frame: Blocks of records (see `source_schema`): position, what the table's key is compared with, and the values
+        blocks: Blocks of records (see `source_schema`): position, what the table's key is compared with, and the values
             in the column order of the split. One target has all records of a key.
         columns: Column names in the order they first appear.
         headers: The columns of each split, in its own order.
@@ -1139,16 +1177,18 @@ class Source:
         missing_ids: Records whose key is missing or null.
         size: Bytes of the objects.
         targets: How many there are.
+        keys: A filter of them (see `key_filter`), where they are few enough.
         nonce: What the match of a record without a key begins with.
     """
 
-    frame: DataFrame
+    blocks: RDD[BlockRow]
     columns: tuple[str, ...]
     headers: tuple[tuple[str, ...], ...]
     counts: tuple[int, ...]
     missing_ids: int
     size: int
     targets: int = 1
+    keys: np.ndarray[Any, Any] | None = field(repr=False, default=None)
     nonce: str = ""
 
     @property
@@ -1181,37 +1221,51 @@ def read_source(
     splits = plan_splits(client, objects, parallelism)
     nonce = f"\x00{secrets.token_hex(16)}:"
     task = SourceTask(splits, settings.key, integer_key, nonce, targets, client.meta.region_name)
-    frame, summaries = parse_splits(spark, task)
+    blocks, summaries = parse_splits(spark, task)
     if not follow_each_other(splits, summaries):
         LOG.info("the cuts of an array are not where records begin, or it is malformed; it is read in one piece")
-        frame.unpersist()
+        blocks.unpersist()
         whole = plan_splits(client, objects, parallelism, cut_arrays=False)
-        frame, summaries = parse_splits(spark, task._replace(splits=whole))
+        blocks, summaries = parse_splits(spark, task._replace(splits=whole))
     headers = (tuple(summary["columns"]) for summary in summaries)
+    bits = [summary["key_bits"] for summary in summaries]
     known: dict[tuple[str, ...], tuple[str, ...]] = {}
     source = Source(
-        frame=frame,
+        blocks=blocks,
         columns=tuple(dict.fromkeys(itertools.chain.from_iterable(summary["columns"] for summary in summaries))),
         headers=tuple(known.setdefault(header, header) for header in headers),  # they travel with every task
         counts=tuple(summary["records"] for summary in summaries),
         missing_ids=sum(summary["missing_ids"] for summary in summaries),
         size=sum(item.size for item in objects),
         targets=targets,
+        keys=None if any(found is None for found in bits) else key_filter(bits),
         nonce=nonce,
     )
     check_source(source, settings)
     return source
 
 
-def parse_splits(spark: SparkSession, task: SourceTask) -> tuple[DataFrame, list[dict[str, Any]]]:
-    """The blocks of all splits, kept, and their summaries in order."""
+class Collected(AccumulatorParam[dict[Any, Any]]):  # type: ignore[misc]
+    """An accumulator of what tasks tell the driver beside their results, by keys that are the same at each attempt."""
+
+    def zero(self, value: dict[Any, Any]) -> dict[Any, Any]:  # noqa: ARG002
+        return {}
+
+    def addInPlace(self, value1: dict[Any, Any], value2: dict[Any, Any]) -> dict[Any, Any]:  # noqa: N802
+        return value1 | value2
+
+
+def parse_splits(spark: SparkSession, task: SourceTask) -> tuple[RDD[BlockRow], list[dict[str, Any]]]:
+    """The blocks of all splits, kept, and their summaries (see `split_blocks`), in order."""
+    context = spark.sparkContext
+    summaries = context.accumulator({}, Collected())
     splits = len(task.splits)
-    frame = spark.range(0, splits, 1, max(splits, 1)).mapInArrow(_split_reader(task), BLOCK_SCHEMA)
+    blocks = context.parallelize(range(splits), max(splits, 1)).mapPartitions(_split_reader(task, summaries))
     # Parsing is the dear part, and columns must be known before the rest of the plan can be written down. On disk, as
     # the heap would grow with the source, and blocks are read as fast from the page cache.
-    frame = frame.persist(StorageLevel.DISK_ONLY)
-    rows = frame.where(f"kind = {SUMMARY}").select("data").collect()
-    return frame, sorted((json.loads(bytes(row.data)) for row in rows), key=operator.itemgetter("split"))
+    blocks = blocks.persist(StorageLevel.DISK_ONLY)
+    blocks._jrdd.count()  # `blocks.count()` would send all of them to Python
+    return blocks, [summaries.value[split] for split in range(splits)]
 
 
 def follow_each_other(splits: Sequence[Sequence[Piece]], summaries: Sequence[Mapping[str, Any]]) -> bool:
@@ -1237,13 +1291,12 @@ def follow_each_other(splits: Sequence[Sequence[Piece]], summaries: Sequence[Map
 def source_ids(source: Source) -> set[str]:
     """The ids of a source, which must be few."""
 
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for block in blocks_of(batches):
-            match = unpack(block.data, source_schema(block.width)).column(1)
-            yield pa.RecordBatch.from_arrays([pc.unique(match)], names=["id"])
+    def read(rows: Iterable[BlockRow]) -> Iterator[set[str]]:
+        for *_, width, data in rows:
+            yield set(unpack(pa.py_buffer(data), source_schema(width)).column(1).to_pylist())
 
-    rows = source.frame.where(f"kind = {SOURCE_BLOCK}").mapInArrow(read, "id string").collect()
-    return {row.id for row in rows if not row.id.startswith(source.nonce)}
+    ids: set[str] = set().union(*source.blocks.mapPartitions(read).collect())
+    return {key for key in ids if not key.startswith(source.nonce)}
 
 
 def check_source(source: Source, settings: Settings) -> None:
@@ -1844,40 +1897,61 @@ class SourceTask(NamedTuple):
     targets: int
     region: str | None
 
+    @property
+    def most_bits(self) -> int:
+        """Records of a split up to which the driver is told their bits."""
+        return MAX_FILTER_RECORDS // len(self.splits)
 
-def _split_reader(task: SourceTask) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    """The function that executors run: split numbers in, BLOCK_SCHEMA out, the last a summary of the split."""
 
-    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _split_reader(
+    task: SourceTask, summaries: Accumulator[dict[int, Any]]
+) -> Callable[[Iterable[int]], Iterator[BlockRow]]:
+    """The function that executors run: split numbers in, rows of BLOCK_SCHEMA out, and a summary of each split."""
+
+    def read(splits: Iterable[int]) -> Iterator[BlockRow]:
         client = worker_s3_client(task.region)
-        for split in itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
+        for split in splits:
             with in_worker():
-                yield from split_blocks(client, split, task)
+                summary = yield from split_blocks(client, split, task)
+            summaries.add({split: summary})
 
     return read
 
 
-def split_blocks(client: Any, split: int, task: SourceTask) -> Iterator[pa.RecordBatch]:
-    """One split as blocks, then its summary: columns, records, records without a key, and the span of an array's piece.
+def split_blocks(client: Any, split: int, task: SourceTask) -> Generator[BlockRow, None, dict[str, Any]]:
+    """One split as blocks.
 
     What is malformed in a piece of an array may only seem so, if the piece did not begin at a record: no span then.
+
+    Returns:
+        Its columns, the numbers of its records and of those without a key, the span of an array's piece, and the
+        `key_bits` if they are not too many.
     """
     columns: dict[str, int] = {}
     records = missing = 0
+    bits = [np.empty(0, np.uint32)]
     readers = [PieceReader(client, piece) for piece in task.splits[split]]
     try:
         for batch in read_split(readers, split, task, columns):
             keys = batch.column(1)
             records += batch.num_rows
             missing += pc.sum(pc.starts_with(keys, task.nonce)).as_py()
-            yield to_targets(batch, keys, task.targets, (SOURCE_BLOCK, split, batch.num_columns - 2))
+            hashes = key_hashes(keys)
+            if records <= task.most_bits:
+                bits.append(key_bits(hashes))
+            yield from to_targets(batch, hashes, task.targets, (SOURCE_BLOCK, split, batch.num_columns - 2))
         span = readers[0].span
     except SourceError as error:
         if not readers[0].piece.of_array or error.code not in {"source_malformed", "source_not_object"}:
             raise
         span = None
-    summary = {"split": split, "columns": list(columns), "records": records, "missing_ids": missing, "span": span}
-    yield block_batch([(-1, SUMMARY, split, 0, json.dumps(summary).encode())])
+    return {
+        "columns": list(columns),
+        "records": records,
+        "missing_ids": missing,
+        "span": span,
+        "key_bits": np.concatenate(bits) if records <= task.most_bits else None,
+    }
 
 
 def read_split(
@@ -1952,6 +2026,7 @@ LOOKUP_BATCH = 900
 LOOKUP_BATCH_BYTES = 64 * 1024
 LISTS_PER_LOOKUP = 10  # well below any max_allowed_packet and range_optimizer_max_mem_size
 NO_ROWS = "1 = 0"
+UNMATCHED_IDS = 10
 FIRST_IDS = 1_000  # read at first in search of ids that the source lacks
 
 
@@ -2007,7 +2082,8 @@ class Table:
     @property
     def keys(self) -> TableKeys:
         at = self.index(self.key.name)
-        return TableKeys(len(self.columns), at or 0, self.unique, "zerofill" in self.key.full_type)
+        zerofill = "zerofill" in self.key.full_type
+        return TableKeys(len(self.columns), at or 0, self.unique, zerofill, self.has_integer_key)
 
     def index(self, name: str) -> int | None:
         """The place of a column in the table, or None."""
@@ -2176,12 +2252,17 @@ def estimate_rows(session: Session, sql: str) -> int:
 
 
 def read_rows(
-    spark: SparkSession, table: Table, ordered: TableColumn, predicates: Sequence[str], targets: int
+    spark: SparkSession,
+    table: Table,
+    ordered: TableColumn,
+    predicates: Sequence[str],
+    targets: int,
+    wanted: Broadcast[np.ndarray[Any, Any]] | None = None,
 ) -> DataFrame:
     """The rows that meet any of the predicates on column `k`, which is `ordered`; a partition a predicate.
 
     Returns:
-        Blocks of rows (see `table_schema`), and of kind NULL_KEYS the number of rows without a key as the width.
+        Blocks of rows (see `table_schema`), and of kind LEFT_OUT what the summary of LeftOut says of the others.
 
     Raises:
         TableError: the database fails.
@@ -2194,7 +2275,7 @@ def read_rows(
     cells = frame.select(*(F.col(f"c{i}").cast("string") for i in range(len(table.columns))))
     if len(predicates) > table.connections:
         cells = cells.coalesce(table.connections)  # a task then opens its connections one after the other
-    return cells.mapInArrow(_row_packer(table.keys, targets), BLOCK_SCHEMA)
+    return cells.mapInArrow(_row_packer(table.keys, targets, wanted), BLOCK_SCHEMA)
 
 
 class TableKeys(NamedTuple):
@@ -2204,6 +2285,7 @@ class TableKeys(NamedTuple):
     at: int
     unique: bool
     zerofill: bool
+    integer: bool
 
     def of(self, rows: pa.RecordBatch | pa.Table) -> Any:
         """What the source's keys are compared with."""
@@ -2217,23 +2299,74 @@ def table_schema(keys: TableKeys) -> pa.Schema:
     return pa.schema([*cells, *([] if keys.unique else [("copies", pa.int64())])])
 
 
-def _row_packer(keys: TableKeys, targets: int) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+class LeftOut:
+    """The rows that a task reads but does not pass on: those without a key, and those that no record has.
+
+    Attributes:
+        without_key, unmatched: Rows.
+        ids: The first ids of the unmatched rows.
+    """
+
+    def __init__(self) -> None:
+        self.without_key = self.unmatched = 0
+        self.ids: list[str] = []
+
+    def add(self, ids: pa.Array, match: pa.Array, *, integer: bool) -> None:
+        """Takes further unmatched rows."""
+        self.unmatched += len(ids)
+        self.ids = merged_ids([self.ids, first_ids(ids, match, integer=integer)], integer=integer)
+
+    def summary(self) -> pa.RecordBatch:
+        """The counts as a block."""
+        return block_batch([(0, LEFT_OUT, 0, 0, json.dumps(vars(self)).encode())])
+
+
+def first_ids(ids: pa.Array, match: pa.Array, *, integer: bool) -> list[str]:
+    """The first ids: integers by value, others by their bytes."""
+    order = match
+    if integer:
+        try:
+            order = match.cast(pa.int64())
+        except pa.ArrowInvalid:
+            order = match.cast(pa.uint64())
+    firsts = pc.select_k_unstable(order, k=UNMATCHED_IDS, sort_keys=[("", "ascending")])
+    return list(ids.take(firsts).to_pylist())
+
+
+def merged_ids(lists: Iterable[list[str]], *, integer: bool) -> list[str]:
+    """The first of the first ids."""
+    return sorted(itertools.chain.from_iterable(lists), key=int if integer else str.encode)[:UNMATCHED_IDS]
+
+
+def _row_packer(
+    keys: TableKeys, targets: int, wanted: Broadcast[np.ndarray[Any, Any]] | None
+) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """The function that executors run: rows of text in, BLOCK_SCHEMA out."""
+
+    def named_rows(batches: Iterable[pa.RecordBatch], left_out: LeftOut) -> Iterator[pa.Table]:
+        for held in gathered(batches, CHUNK_BYTES, lambda batch: batch.nbytes):
+            rows = pa.Table.from_batches(held)
+            named = rows.filter(pc.is_valid(rows.column(keys.at)))
+            left_out.without_key += rows.num_rows - named.num_rows
+            if wanted:
+                match = keys.of(named).combine_chunks()
+                met = may_have(wanted.value, key_hashes(match))
+                alone = pa.array(~met)
+                left_out.add(named.column(keys.at).filter(alone), match.filter(alone), integer=keys.integer)
+                named = named.filter(pa.array(met))
+            yield named
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with in_worker():
-            without_key = 0
-            for held in gathered(batches, CHUNK_BYTES, lambda batch: batch.nbytes):
-                rows = pa.Table.from_batches(held)
-                named = rows.filter(pc.is_valid(rows.column(keys.at)))
-                without_key += rows.num_rows - named.num_rows
+            left_out = LeftOut()
+            for held in gathered(named_rows(batches, left_out), CHUNK_BYTES, lambda rows: rows.nbytes):
+                named = pa.concat_tables(held)
                 if not keys.unique:
                     named = named.append_column("copies", pa.array(np.ones(named.num_rows, np.int64)))
                     named = first_of_each(named, keys)
                 for batch in named.combine_chunks().to_batches():
-                    yield to_targets(batch, keys.of(batch), targets, (TABLE_BLOCK, 0, 0))
-            if without_key:
-                yield block_batch([(0, NULL_KEYS, 0, without_key, b"")])
+                    yield block_batch(to_targets(batch, key_hashes(keys.of(batch)), targets, (TABLE_BLOCK, 0, 0)))
+            yield left_out.summary()
 
     return run
 
@@ -2264,23 +2397,29 @@ def rows_statement(table: Table, ordered: TableColumn) -> str:
 # Of the two plans, the scan: every row, in ranges.
 
 
-def scan_table(spark: SparkSession, session: Session, table: Table, targets: int) -> DataFrame:
+def scan_table(
+    spark: SparkSession, session: Session, table: Table, targets: int, wanted: np.ndarray[Any, Any] | None
+) -> DataFrame:
     """Every row of the table (see `read_rows`), read in parallel.
+
+    Rows that no record can have (`wanted` is a filter of the keys) are only counted: they are most of a large table and
+    would all be shuffled. Where keys may repeat, the rows are needed to count that.
 
     Raises:
         TableError: the database fails.
     """
     cores = spark.sparkContext.defaultParallelism
-    wanted = min(max(min(table.rows // MIN_RANGE_ROWS, 2 * cores), table.rows // MAX_RANGE_ROWS), MAX_RANGES)
-    if wanted <= 1:
-        return read_rows(spark, table, table.key, range_predicates([]), targets)
+    ranges = min(max(min(table.rows // MIN_RANGE_ROWS, 2 * cores), table.rows // MAX_RANGE_ROWS), MAX_RANGES)
+    known = spark.sparkContext.broadcast(wanted) if wanted is not None and table.unique else None
+    if ranges <= 1:
+        return read_rows(spark, table, table.key, range_predicates([]), targets, known)
     for column in table.ordered:
-        cuts = column_cuts(session, table, column, -(-table.rows // wanted))
-        if len(cuts) >= wanted // 4:  # a primary key may begin with a column of few values
+        cuts = column_cuts(session, table, column, -(-table.rows // ranges))
+        if len(cuts) >= ranges // 4:  # a primary key may begin with a column of few values
             LOG.info("the table is read in %d ranges of column %r", len(cuts) + 1, column.name)
-            return read_rows(spark, table, column, range_predicates(cuts), targets)
+            return read_rows(spark, table, column, range_predicates(cuts), targets, known)
     LOG.info("no index helps to read the table in ranges")
-    return read_rows(spark, table, table.key, hash_ranges(min(wanted, MAX_HASHED_RANGES)), targets)
+    return read_rows(spark, table, table.key, hash_ranges(min(ranges, MAX_HASHED_RANGES)), targets, known)
 
 
 def range_predicates(cuts: Sequence[str]) -> list[str]:
@@ -2526,7 +2665,6 @@ def encode_lines(data: bytes, form: CsvFormat, columns: Sequence[str], first_row
 MAX_UNITS = 4096  # how finely the size of the output is known before it is cut into tasks
 UNIT_BYTES = MIB
 GROUP_BYTES = 16 * MIB  # of records, and of their values, that are overlaid at a time
-UNMATCHED_IDS = 10
 OVERLAY_SCHEMA = "unit int, data binary"
 SUMMARY_UNIT = -1
 LINES = pa.schema([("ordinal", pa.int64()), ("line", pa.string())])
@@ -2581,20 +2719,19 @@ class OverlayTask(NamedTuple):
     starts: Sequence[int]  # the ordinal of the first record of each split
     table_columns: tuple[str, ...]
     keys: TableKeys
-    integer: bool
     form: CsvFormat
     unit_rows: int
 
 
 class KeyedRows:
-    """The rows of the table whose keys a task has, one a key, and how many have none."""
+    """The rows of the table whose keys a task has, one a key, and what was left out."""
 
     def __init__(self, blocks: Iterable[Packed], keys: TableKeys) -> None:
-        self.without_key = 0
+        self.left_out: list[dict[str, Any]] = []  # summaries of LeftOut
         batches = []
         for block in blocks:
-            if block.kind == NULL_KEYS:
-                self.without_key += block.width
+            if block.kind == LEFT_OUT:
+                self.left_out.append(json.loads(block.data.to_pybytes()))
             else:
                 batches.append(unpack(block.data, table_schema(keys)))
         rows = pa.Table.from_batches(batches, table_schema(keys))
@@ -2620,29 +2757,19 @@ class Tally:
         """The counts as JSON, with the first ids that no record has."""
         distinct = len(pc.unique(pa.chunked_array(self.distinct, pa.string())))
         alone = pa.array(~table.found)
+        ids = [first_ids(table.ids.filter(alone), table.match.filter(alone), integer=integer)]
+        left_out = sum(rows["without_key"] + rows["unmatched"] for rows in table.left_out)
         counts = {
             "matched": self.matched,
             "filled_cells": self.filled_cells,
             "source_duplicates": self.records - distinct,
-            "table_rows": int(table.copies.sum()) + table.without_key,
+            "table_rows": int(table.copies.sum()) + left_out,
             "matched_rows": int(table.copies[table.found].sum()),
             "table_duplicates": int(table.copies.sum()) - len(table.copies),
-            "unmatched_ids": first_ids(table.ids.filter(alone), table.match.filter(alone), integer=integer),
+            "unmatched_ids": merged_ids([*ids, *(rows["ids"] for rows in table.left_out)], integer=integer),
             "units": [(unit, *sums) for unit, sums in self.units.items()],
         }
         return json.dumps(counts).encode()
-
-
-def first_ids(ids: pa.Array, match: pa.Array, *, integer: bool) -> list[str]:
-    """The first ids: integers by value, others by their bytes."""
-    order = match
-    if integer:
-        try:
-            order = match.cast(pa.int64())
-        except pa.ArrowInvalid:
-            order = match.cast(pa.uint64())
-    firsts = pc.select_k_unstable(order, k=UNMATCHED_IDS, sort_keys=[("", "ascending")])
-    return list(ids.take(firsts).to_pylist())
 
 
 def _overlayer(task: OverlayTask) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
@@ -2659,7 +2786,7 @@ def _overlayer(task: OverlayTask) -> Callable[[Iterable[pa.RecordBatch]], Iterat
                         yield from overlay_records(group, table, task, tally)
                 else:
                     table = KeyedRows(blocks, task.keys)
-            yield unit_batch([(SUMMARY_UNIT, tally.summary(table, integer=task.integer))])
+            yield unit_batch([(SUMMARY_UNIT, tally.summary(table, integer=task.keys.integer))])
 
     return run
 
@@ -2740,13 +2867,12 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         starts=[0, *itertools.accumulate(source.counts)],
         table_columns=tuple(column.name for column in table.columns),
         keys=table.keys,
-        integer=table.has_integer_key,
         form=form,
         unit_rows=-(-source.records // units),
     )
     numbers = partition_numbers(partitions)
     place = number_at((numbers[target % partitions] for target in range(source.targets)), "target")
-    blocks = source.frame.where(f"kind = {SOURCE_BLOCK}").union(rows.frame)
+    blocks = block_frame(source.blocks).union(rows.frame)
     lines = (
         blocks.repartition(partitions, place)
         .sortWithinPartitions("kind")
@@ -2757,8 +2883,8 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         found = lines.where(f"unit = {SUMMARY_UNIT}").collect()
         summaries = [json.loads(bytes(row.data)) for row in found]
         counts: dict[str, Any] = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
-        ids = itertools.chain.from_iterable(summary["unmatched_ids"] for summary in summaries)
-        counts["unmatched_ids"] = sorted(ids, key=int if table.has_integer_key else str.encode)[:UNMATCHED_IDS]
+        ids = (summary["unmatched_ids"] for summary in summaries)
+        counts["unmatched_ids"] = merged_ids(ids, integer=table.has_integer_key)
         matched_rows = counts.pop("matched_rows")
         if rows.rest:
             counts |= rows.rest()
@@ -2770,7 +2896,7 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
     written = int(sums[:, 0].sum())
     if written != source.records:
         raise OutputError("rows_lost", expected=source.records, found=written)
-    source.frame.unpersist()
+    source.blocks.unpersist()
     header = csv_lines([pa.array([name]) for name in task.columns], form)[0].as_py()
     return Overlay(lines.where(f"unit <> {SUMMARY_UNIT}"), task.columns, header, sizes, task.unit_rows, counts)
 
@@ -3127,10 +3253,11 @@ def overlay_table(
         if predicates != [NO_ROWS] and not uses_index(session, table, predicates[0]):
             plan, reason = "scan", "index_unused"
     LOG.info("plan %s: %s (%d records, about %d rows)", plan, TEXTS["en"][reason], source.records, table.rows)
+    few = min(join_partitions(source.size, source.records, table, parallelism), source.targets)
     if plan == "scan":
-        rows = TableRows(scan_table(spark, session, table, source.targets))
-        return merge(source, table, rows, settings.csv, source.targets), plan, reason
-    partitions = min(join_partitions(source.size, source.records, table, parallelism), source.targets)
+        rows = TableRows(scan_table(spark, session, table, source.targets, source.keys))
+        partitions = few if source.keys is not None and table.unique else source.targets
+        return merge(source, table, rows, settings.csv, partitions), plan, reason
     with ThreadPoolExecutor(2) as pool:  # both take as long as the index is, so they run beside the lookup
         counts: Future[dict[str, Any]] = pool.submit(count_rows, session, table)
         unmatched = pool.submit(first_unmatched, spark, table, ids, UNMATCHED_IDS)
@@ -3138,7 +3265,20 @@ def overlay_table(
             read_rows(spark, table, table.key, predicates, source.targets),
             lambda: counts.result() | {"unmatched_ids": unmatched.result()},
         )
-        return merge(source, table, rows, settings.csv, partitions), plan, reason
+        return merge(source, table, rows, settings.csv, few), plan, reason
+
+
+def plan_ahead(spark: SparkSession, table: Table) -> None:
+    """Plans, and does not run, what looks like the overlay to come: the first plan of a session takes seconds.
+
+    The driver has nothing else to do while executors parse the source. What fails here fails again where it counts.
+    """
+    try:
+        rows = read_rows(spark, table, table.key, [NO_ROWS], 1)
+        frame = rows.union(rows).repartition(2, number_at([0], "target")).sortWithinPartitions("kind")
+        frame.mapInArrow(lambda batches: batches, OVERLAY_SCHEMA)._jdf.queryExecution().executedPlan()
+    except Exception as error:
+        LOG.info("no plan ahead: %s", type(error).__name__)
 
 
 def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: Progress) -> Result:
@@ -3165,7 +3305,9 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     with progress("source"):
         size = sum(item.size for item in objects)
         targets = join_partitions(size, table.rows, table, spark.sparkContext.defaultParallelism)
-        source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key, targets=targets)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(plan_ahead, spark, table)
+            source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key, targets=targets)
         LOG.info("source has %d records, %d columns, %d bytes", source.records, len(source.columns), source.size)
     with progress("overlay"), Session(spark, database) as session:
         overlay, plan, reason = overlay_table(spark, session, source, table, settings)
@@ -3211,6 +3353,8 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
         raise failure from None
     finally:
         spark.catalog.clearCache()
+        for kept in spark.sparkContext._jsc.getPersistentRDDs().values():
+            kept.unpersist()
     LOG.info("RESULT %s", json.dumps(asdict(result), ensure_ascii=False))
     post_to_slack(secret.slack_webhook, success_message(settings, result))
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +18,10 @@ from glue_job import (
     TableKeys,
     first_ids,
     first_of_each,
+    key_bits,
+    key_filter,
+    key_hashes,
+    may_have,
     pack,
     partition_numbers,
     spark_hash,
@@ -30,8 +35,8 @@ KEYS = st.integers(-(2**64), 2**64).map(str) | TEXT
 
 @given(st.lists(KEYS, min_size=1), st.integers(1, 500))
 def test_a_key_has_one_target_whatever_lies_beside_it(keys, targets):
-    together = target_of(pa.array(keys), targets).tolist()
-    assert together == [target_of(pa.array([key]), targets)[0] for key in keys]
+    together = target_of(key_hashes(pa.array(keys)), targets).tolist()
+    assert together == [target_of(key_hashes(pa.array([key])), targets)[0] for key in keys]
     assert all(0 <= target < targets for target in together)
 
 
@@ -39,9 +44,40 @@ def test_a_key_has_one_target_whatever_lies_beside_it(keys, targets):
 @pytest.mark.parametrize("text", ["{}", "k{}"])
 def test_targets_are_even(step, text):
     keys = pa.array([text.format(i * step) for i in range(64_000)])
-    counts = np.bincount(target_of(keys, 64))
+    counts = np.bincount(target_of(key_hashes(keys), 64))
     assert len(counts) == 64
     assert 700 < counts.min() <= counts.max() < 1_300
+
+
+@given(st.lists(KEYS, max_size=50), st.lists(KEYS, min_size=1, max_size=50))
+def test_a_filter_denies_no_key_it_was_given(keys, others):
+    hashes = key_hashes(pa.array(keys, pa.string()))
+    bitmap = key_filter([key_bits(hashes[::2]), key_bits(hashes[1::2])])
+    assert may_have(bitmap, hashes).all()
+    found = may_have(bitmap, key_hashes(pa.array(others))).tolist()
+    bits = set(key_bits(hashes).tolist())
+    assert found == [int(bit) in bits for bit in key_bits(key_hashes(pa.array(others)))]
+
+
+@pytest.mark.parametrize("text", ["{}", "k{}"])
+def test_a_filter_denies_most_other_keys(text):
+    bitmap = key_filter([key_bits(key_hashes(pa.array([text.format(i * 3) for i in range(300_000)])))])
+    others = key_hashes(pa.array([text.format(i * 3 + 1) for i in range(300_000)]))
+    assert may_have(bitmap, others).mean() < 0.005
+
+
+def test_rows_that_no_record_can_have_are_counted_and_their_first_ids_kept():
+    bitmap = key_filter([key_bits(key_hashes(pa.array(["5", "700"])))])
+    batches = [
+        pa.RecordBatch.from_pydict({"c0": [str(i) for i in range(start, start + 500)] + [None]})
+        for start in range(1_000, 0, -500)
+    ]
+    keys = TableKeys(1, 0, unique=True, zerofill=False, integer=True)
+    run = glue_job._row_packer(keys, 4, SimpleNamespace(value=bitmap))
+    blocks = list(glue_job.blocks_of(run(batches)))
+    table = KeyedRows(blocks, keys)
+    assert sorted(table.ids.to_pylist()) == ["700"]
+    assert table.left_out == [{"without_key": 2, "unmatched": 999, "ids": [str(i) for i in range(500, 510)]}]
 
 
 def test_numbers_go_to_the_partitions_they_are_meant_for(spark):
@@ -69,7 +105,7 @@ def test_of_rows_with_one_key_the_first_by_its_text_stays(rows):
     names = ["c0", "c1", "c2", "copies"]
     types = [pa.string()] * 3 + [pa.int64()]
     table = pa.table([pa.array(c, t) for c, t in zip(columns, types, strict=True)], names)
-    found = first_of_each(table, TableKeys(3, 0, False, False)).to_pylist()
+    found = first_of_each(table, TableKeys(3, 0, unique=False, zerofill=False, integer=False)).to_pylist()
 
     def order(row):
         return [(cell is not None, (cell or "").encode()) for cell in row[:3]]
@@ -103,16 +139,23 @@ def packed(rows: pa.RecordBatch) -> list[glue_job.Packed]:
 
 def test_zeros_before_a_padded_key_do_not_count():
     rows = pa.RecordBatch.from_arrays([pa.array(["000007", "000000", "123456"])], names=["c0"])
-    assert KeyedRows(packed(rows), TableKeys(1, 0, True, True)).match.to_pylist() == ["7", "0", "123456"]
+    assert KeyedRows(packed(rows), TableKeys(1, 0, unique=True, zerofill=True, integer=True)).match.to_pylist() == [
+        "7",
+        "0",
+        "123456",
+    ]
 
 
 def test_a_tasks_output_is_cut_by_bytes_not_by_records(monkeypatch):
     """A thousand records that all take one large row of the table."""
     monkeypatch.setattr(glue_job, "GROUP_BYTES", 1_000_000)
-    keys = TableKeys(2, 0, True, False)
+    keys = TableKeys(2, 0, unique=True, zerofill=False, integer=True)
     rows = packed(pa.RecordBatch.from_pydict({"c0": ["1"], "c1": ["x" * 100_000]}))
-    table = KeyedRows([*rows, glue_job.Packed(glue_job.NULL_KEYS, 0, 3, pa.py_buffer(b""))], keys)
-    task = glue_job.OverlayTask(("id", "v"), (("id",),), [0], ("id", "v"), keys, True, glue_job.CsvFormat(), 1_000)
+    left_out = glue_job.LeftOut()
+    left_out.without_key = 3
+    [block] = glue_job.blocks_of([left_out.summary()])
+    table = KeyedRows([*rows, block], keys)
+    task = glue_job.OverlayTask(("id", "v"), (("id",),), [0], ("id", "v"), keys, glue_job.CsvFormat(), 1_000)
     records = pa.RecordBatch.from_arrays(
         [pa.array(range(100)), pa.array(["1"] * 100), pa.array(["1"] * 100)], schema=glue_job.source_schema(1)
     )
