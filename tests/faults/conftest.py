@@ -1,28 +1,38 @@
-"""A deployed pipeline with breakable servers: its database behind a TCP proxy, its S3 behind an HTTP proxy."""
+"""A pipeline with breakable servers: its database behind a TCP proxy, its AWS behind an HTTP proxy."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from botocore.config import Config
 
-from local.deploy import Pipeline, deploy
+import glue_job
+from glue_job import JobError
 from local.services import Aws, MariaDB, SlackReceiver
 from tests import oracle
-from tests.conftest import NUMBERS, ROOT
-from tests.faults.proxies import HttpServer, Rule, TcpProxy, http_proxy
+from tests.conftest import NUMBERS, Pipeline
+from tests.faults import page
+from tests.faults.proxies import HttpServer, Plan, Rule, TcpProxy, http_proxy
 
-ROWS, RECORDS = 60_000, 60_000
+ROWS = 20_000
+TABLE_COLUMNS = ("id", "name", "note")
 OLD = b"the object of the last run\n"
-BOUND_SECONDS = 240
+BOUND_SECONDS = 60.0
+# What production waits for, made short: 60 s and 6 attempts of S3, 10 minutes of the database, minutes between attempts.
+SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=2, read_timeout=3)
+SHORT = {
+    "AWS_CONFIG": SHORT_AWS_CONFIG,
+    "SOCKET_TIMEOUT_MS": 2_500,
+    "LOCK_TIMEOUT_SECONDS": 1,
+    "FIRST_WAITS": (0.5, 1.0),
+    "LATER_WAITS": (1.0, 2.0, 4.0),
+}
 
 
 @dataclass(frozen=True)
@@ -30,15 +40,14 @@ class Ended:
     """How a run ended.
 
     Attributes:
-        status: 0 when it succeeded.
+        error: What it raised; None when it succeeded.
         messages: What Slack got.
         output: The object at the destination.
-        uploads: Multipart uploads that are left.
+        uploads: Multipart uploads to it that are left.
     """
 
-    status: int
+    error: JobError | None
     seconds: float
-    log: str
     messages: list[Any]
     output: bytes
     uploads: list[Any]
@@ -47,93 +56,122 @@ class Ended:
 class Site:
     """The pipeline, its proxies, and what it must publish."""
 
-    def __init__(self, aws: Aws, slack: SlackReceiver, pipeline: Pipeline, database: TcpProxy, s3: HttpServer) -> None:
-        self.aws, self.slack, self.pipeline, self.database, self.s3 = aws, slack, pipeline, database, s3
-        self.expected = b""
+    def __init__(self, pipeline: Pipeline, database: TcpProxy, aws: HttpServer, slack: SlackReceiver) -> None:
+        self.pipeline, self.database, self.aws, self.slack = pipeline, database, aws, slack
+        self.source = b"\n".join(b'{"id":%d,"name":"new %d"}' % (i, i) for i in range(100, 100 + ROWS))
+        with pipeline.database.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT CAST(id AS CHAR), name, note FROM {pipeline.name}")
+            self._rows = list(cursor.fetchall())
+        self.expected = self.expect(self.source)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The run as a process of its own, as Glue has it."""
-        endpoint = f"http://127.0.0.1:{self.s3.server_port}"
-        return subprocess.Popen(
-            [sys.executable, "-m", "local", "run", self.pipeline.job, "--language", "en", *arguments],
-            cwd=ROOT,
-            env={**os.environ, **self.aws.environment(), "AWS_ENDPOINT_URL": endpoint},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def expect(self, source: bytes) -> bytes:
+        """What a run on this source must publish."""
+        return oracle.overlay([source], TABLE_COLUMNS, self._rows, integer_key=True).csv
 
-    def wait(self, process: subprocess.Popen[str], began: float) -> Ended:
-        """The end of a run, which comes within BOUND_SECONDS."""
+    def prepare(self) -> None:
+        """Sound servers, the source, and the object of the last run."""
+        self.database.follow(Plan())
+        self.aws.rules = ()
+        self.pipeline.put(self.source)
+        self.pipeline.put(OLD, f"out/{self.pipeline.name}.csv")
+        self.pipeline.secret()
+
+    def run(self, bound: float = BOUND_SECONDS) -> Ended:
+        """One run in this process, which ends within `bound` seconds."""
+        began, error = time.monotonic(), None
         try:
-            log, _ = process.communicate(timeout=BOUND_SECONDS)
-        finally:
-            process.kill()
-        s3 = self.aws.client("s3")
-        bucket, key = self.pipeline.destination_bucket, self.pipeline.destination_file
-        return Ended(
-            process.returncode,
-            time.monotonic() - began,
-            log,
-            list(self.slack.messages),
-            s3.get_object(Bucket=bucket, Key=key)["Body"].read(),
-            [upload for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []) if upload["Key"] == key],
-        )
+            self.pipeline.run(language="en")
+        except JobError as caught:
+            error = caught
+        ended = self.ended(error, began)
+        assert ended.seconds < bound
+        return ended
 
-    def run(self, rules: Sequence[Rule] = ()) -> Ended:
-        """One run under the rules and the plan of the database's proxy."""
-        self.s3.rules = list(rules)
-        began = time.monotonic()
-        return self.wait(self.start(), began)
+    def ended(self, error: JobError | None, began: float) -> Ended:
+        """What can be seen now."""
+        key = f"out/{self.pipeline.name}.csv"
+        uploads = [upload for upload in self.pipeline.uploads() if upload["Key"] == key]
+        seconds = time.monotonic() - began
+        return Ended(error, seconds, list(self.slack.messages), self.pipeline.output(), uploads)
 
-    def assert_ridden_out(self, ended: Ended) -> None:
+    def rides_out(self, fault: str, ended: Ended, messages: int = 1) -> None:
         """The fault did not matter."""
-        assert ended.status == 0, ended.log
+        assert ended.error is None, str(ended.error)
         assert ended.output == self.expected
         assert not ended.uploads
-        assert [message["text"].split(":")[0] for message in ended.messages] == [f"✅ {self.pipeline.job}"]
+        assert [message["text"] for message in ended.messages] == [f"✅ job-{self.pipeline.name}: published"] * messages
+        page.record(fault, "ridden out", ended.seconds)
 
-    def assert_failed_cleanly(self, ended: Ended, cause: str) -> None:
+    def fails_cleanly(self, fault: str, ended: Ended, cause: str, messages: int = 1) -> None:
         """Nothing changed but for one message."""
-        assert ended.status == 1, ended.log
+        assert ended.error
+        assert cause in str(ended.error)
         assert ended.output == OLD
         assert not ended.uploads
-        assert len(ended.messages) == 1
-        assert cause in json.dumps(ended.messages[0])
+        assert len(ended.messages) == messages
+        for message in ended.messages:
+            assert message["text"].startswith(f"❌ job-{self.pipeline.name}: failed")
+            assert "is unchanged" in json.dumps(message)
+        told = "one message" if messages else "no message: the webhook was not to be had"
+        page.record(fault, f"failed, output unchanged, {told}", ended.seconds)
 
 
 @pytest.fixture(scope="session")
-def s3_proxy(aws: Aws) -> Iterator[HttpServer]:
+def aws_proxy(aws: Aws) -> Iterator[HttpServer]:
     """The proxy before moto."""
     place = urlsplit(aws.endpoint)
     with http_proxy(place.hostname or "", place.port or 0) as server:
         yield server
 
 
-@pytest.fixture
-def site(aws: Aws, database: MariaDB, slack: SlackReceiver, s3_proxy: HttpServer) -> Iterator[Site]:
-    """A pipeline whose last run left an object; the output is some parts long."""
+@pytest.fixture(scope="session")
+def whole_site(
+    spark: Any, aws: Aws, database: MariaDB, slack_server: SlackReceiver, aws_proxy: HttpServer
+) -> Iterator[Site]:
+    """The pipeline of all faults; its output is two parts long, and its result set fills no buffer between."""
     name = f"fault{next(NUMBERS)}"
-    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), note VARCHAR(400))")
-        cursor.execute(f"INSERT INTO {name} SELECT seq, CONCAT('顧客', seq), REPEAT('x', 400) FROM seq_1_to_{ROWS}")
-        cursor.execute(f"ANALYZE TABLE {name}")
-        cursor.execute(f"SELECT CAST(id AS CHAR), name, note FROM {name}")
-        rows = cursor.fetchall()
-    source = "\n".join(json.dumps({"id": i, "name": f"新{i}"}) for i in range(100, 100 + RECORDS)).encode()
     with TcpProxy(database.host, database.port) as proxy:
-        pipeline = Pipeline(name, name, "lake", f"in/{name}.json", "lake", f"out/{name}.csv", slack.webhook)
-        behind = database.port
-        database.port = proxy.port
-        try:
-            deploy(aws, database, pipeline, ROOT / "glue_job.py")
-        finally:
-            database.port = behind
-        s3 = aws.client("s3")
-        s3.put_object(Bucket="lake", Key=pipeline.source_key, Body=source)
-        s3.put_object(Bucket="lake", Key=pipeline.destination_file, Body=OLD)
-        site = Site(aws, slack, pipeline, proxy, s3_proxy)
-        site.expected = oracle.overlay([source], ("id", "name", "note"), rows, integer_key=True).csv
-        yield site
-        s3_proxy.rules = []
+        pipeline = Pipeline(spark, aws, database, name, slack_server.webhook)
+        pipeline.sql(
+            f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), note VARCHAR(1000))",
+            f"INSERT INTO {name} SELECT seq, CONCAT('顧客', seq), REPEAT('x', 800) FROM seq_1_to_{ROWS}",
+            f"ANALYZE TABLE {name}",
+        )
+        yield Site(pipeline, proxy, aws_proxy, slack_server)
+
+
+@pytest.fixture
+def site(
+    whole_site: Site, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Site]:
+    """The pipeline, sound, with short timeouts, in workers of its own: they keep their S3 client."""
+    for name, value in SHORT.items():
+        monkeypatch.setattr(glue_job, name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", whole_site.aws.url)
+    # PySpark gives workers that are asked for with another environment a process of their own.
+    environment = whole_site.pipeline.spark.sparkContext.environment
+    monkeypatch.setitem(environment, "AWS_ENDPOINT_URL", whole_site.aws.url)
+    if getattr(request, "param", None) == "fresh":
+        monkeypatch.setitem(environment, "FAULT", str(next(NUMBERS)))
+    url = f"jdbc:mysql://127.0.0.1:{whole_site.database.port}/{whole_site.pipeline.database.database}"
+    whole_site.pipeline.connection(JDBC_CONNECTION_URL=url)
+    whole_site.prepare()
+    yield whole_site
+    whole_site.prepare()
+
+
+@pytest.fixture
+def strike(site: Site) -> Callable[..., Ended]:
+    """Runs the pipeline under rules of the one proxy and the plan of the other, which have to happen."""
+
+    def run(rules: Sequence[Rule] = (), plan: Plan | None = None, bound: float = BOUND_SECONDS) -> Ended:
+        for rule in rules:
+            rule.struck = 0
+        site.aws.rules = rules
+        site.database.follow(plan or Plan())
+        ended = site.run(bound)
+        assert all(rule.struck for rule in rules)
+        assert plan is None or site.database.struck
+        return ended
+
+    return run

@@ -8,8 +8,8 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -17,21 +17,33 @@ LOOPBACK = "127.0.0.1"
 CHUNK = 64 * 1024
 
 
+def reset(connection: socket.socket) -> None:
+    """Ends a connection with RST, which is what closing with a linger time of zero sends."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    connection.close()
+
+
+def close(connection: socket.socket) -> None:
+    """Ends a connection with FIN."""
+    connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
 @dataclass
 class Plan:
-    """What happens to the connections of a TcpProxy.
+    """What happens to connections of a TcpProxy, `times` times (None: always); then all pass.
 
     Attributes:
-        refuse: Whether connections are closed as soon as they are made.
-        after: Bytes that the server may send on a connection before `action` happens; None: it never does.
-        action: `reset` (RST), `close` (FIN) or `stall` (nothing more comes, the connection stays).
-        first_byte: Seconds before the server's first byte passes.
-        times: On how many connections; the others pass. None: on all.
+        refuse: Whether a connection is reset as soon as it is made.
+        after: How many bytes of the server pass on a connection before `then` happens.
+        then: Gets the client's end. What it leaves open gets nothing more if `stalls`, else goes on.
+        first_byte: Seconds before the first byte of the server passes.
     """
 
     refuse: bool = False
     after: int | None = None
-    action: str = "reset"
+    then: Callable[[socket.socket], object] = reset
+    stalls: bool = False
     first_byte: float = 0.0
     times: int | None = None
 
@@ -41,14 +53,15 @@ class TcpProxy:
 
     Attributes:
         port: Where it listens on loopback.
-        struck: How many connections the plan was applied to.
+        plan: May be set at any time, for connections that are open too.
+        struck: How often a plan was carried out.
     """
 
     def __init__(self, host: str, port: int) -> None:
         self._server = (host, port)
-        self._plan = Plan()
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
+        self.plan = Plan()
         self.struck = 0
         self._listener = socket.create_server((LOOPBACK, 0), backlog=128)
         self.port = int(self._listener.getsockname()[1])
@@ -59,60 +72,61 @@ class TcpProxy:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
-        with self._lock:
-            for connection in self._open:
-                connection.close()
+        for connection in self._open:
+            connection.close()
 
     def follow(self, plan: Plan) -> None:
-        """From the next connection on."""
+        """From now on."""
+        self.plan, self.struck = plan, 0
+
+    def _strikes(self) -> bool:
         with self._lock:
-            self._plan, self.struck = plan, 0
+            if self.plan.times is not None and self.struck >= self.plan.times:
+                return False
+            self.struck += 1
+            return True
 
     def _accept(self) -> None:
-        while True:
-            try:
+        with contextlib.suppress(OSError):
+            while True:
                 client, _ = self._listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
-
-    def _plan_of_this(self) -> Plan:
-        with self._lock:
-            plan = self._plan
-            if plan == Plan() or (plan.times is not None and self.struck >= plan.times):
-                return Plan()
-            self.struck += 1
-            return plan
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        plan = self._plan_of_this()
-        if plan.refuse:
-            _reset(client)
+        if self.plan.refuse and self._strikes():
+            reset(client)
             return
+        server = socket.socket()
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, CHUNK)  # or much of a result would wait here
         try:
-            server = socket.create_connection(self._server)
+            server.connect(self._server)
         except OSError:
-            _reset(client)
+            reset(client)
             return
-        with self._lock:
-            self._open += [client, server]
+        self._open += [client, server]
         threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-        passed, began = 0, False
+        if self.plan.first_byte and self._strikes():
+            time.sleep(self.plan.first_byte)
         with contextlib.suppress(OSError):
-            while data := server.recv(CHUNK):
-                if not began:
-                    time.sleep(plan.first_byte)
-                    began = True
-                if plan.after is not None and passed + len(data) > plan.after:
-                    client.sendall(data[: plan.after - passed])
-                    _break(client, server, plan.action)
-                    return
-                client.sendall(data)
-                passed += len(data)
+            if self._pass_answers(client, server):
+                return
         for end in (client, server):
             with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+                close(end)
+
+    def _pass_answers(self, client: socket.socket, server: socket.socket) -> bool:
+        """Whether the connection now stalls."""
+        passed, was_struck = 0, False
+        while data := server.recv(CHUNK):
+            client.sendall(data)
+            passed += len(data)
+            plan = self.plan
+            if plan.after is not None and passed > plan.after and not was_struck and self._strikes():
+                was_struck = True
+                plan.then(client)
+                if plan.stalls:
+                    return True
+        return False
 
 
 def _pump(source: socket.socket, target: socket.socket) -> None:
@@ -122,21 +136,17 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
 
 
-def _break(client: socket.socket, server: socket.socket, action: str) -> None:
-    if action == "stall":
-        return
-    if action == "reset":
-        _reset(client)
-    else:
-        client.shutdown(socket.SHUT_RDWR)
-        client.close()
-    server.close()
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the server behind; only `sent` bytes of the body pass before the connection is reset, unless None."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    sent: int | None = None
 
 
-def _reset(connection: socket.socket) -> None:
-    # Closing with a linger time of zero sends RST.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
-    connection.close()
+Act = Callable[["Handler", Callable[[], Reply]], Reply | None]
 
 
 @dataclass
@@ -145,14 +155,14 @@ class Rule:
 
     Attributes:
         method: The HTTP method.
-        target: A regular expression for path and query.
-        act: Gets the handler and what sends the request on; answers in its own way.
+        target: A regular expression for path, query and X-Amz-Target.
+        act: Gets the handler and what sends the request on; the answer, or None for a reset.
         times: On how many requests; None: on all.
     """
 
     method: str
     target: str
-    act: Callable[[Handler, Callable[[], Reply]], Reply | None]
+    act: Act
     times: int | None = 1
     struck: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -168,13 +178,7 @@ class Rule:
         return True
 
 
-@dataclass(frozen=True)
-class Reply:
-    """An answer of the server behind."""
-
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
+HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade", "content-length"}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -187,50 +191,43 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
     def _handle(self) -> None:
-        body = self._read_body()
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
 
         def send() -> Reply:
             connection = http.client.HTTPConnection(*self.server.behind, timeout=300)
-            headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
             connection.request(self.command, self.path, body, headers)
             answer = connection.getresponse()
             reply = Reply(answer.status, answer.getheaders(), answer.read())
             connection.close()
             return reply
 
-        for rule in self.server.rules:
-            if rule.meets(self.command, self.path):
-                reply = rule.act(self, send)
-                break
-        else:
-            reply = send()
+        target = f"{self.path} {self.headers.get('X-Amz-Target', '')}"
+        rule = next((rule for rule in self.server.rules if rule.meets(self.command, target)), None)
+        reply = rule.act(self, send) if rule else send()
         if reply is None:
-            self.close_connection = True
-            _reset(self.connection)
+            self._reset()
             return
         self.send_response_only(reply.status)
         for name, value in reply.headers:
-            if name.lower() not in {*HOP_BY_HOP, "content-length"} or self.command == "HEAD":
+            if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
-        if self.command != "HEAD":
-            self.send_header("Content-Length", str(len(reply.body)))
+        self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        self.wfile.write(reply.body)
+        self.wfile.write(reply.body[: reply.sent])
+        if reply.sent is not None:
+            self._reset()
 
-    def _read_body(self) -> bytes:
-        if "100-continue" in self.headers.get("Expect", "").lower():
-            self.send_response_only(100)
-            self.end_headers()
-        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def _reset(self) -> None:
+        self.close_connection = True
+        self.wfile.flush()
+        reset(socket.socket(fileno=self.connection.detach()))
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815
-
-
-HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "expect", "te", "upgrade"}
+    do_GET = do_PUT = do_POST = do_DELETE = _handle
 
 
 class HttpServer(ThreadingHTTPServer):
-    """The listening side of an HttpProxy."""
+    """The listening side of an HttpProxy; its `rules` may be set at any time."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -238,7 +235,11 @@ class HttpServer(ThreadingHTTPServer):
     def __init__(self, behind: tuple[str, int]) -> None:
         super().__init__((LOOPBACK, 0), Handler)
         self.behind = behind
-        self.rules: list[Rule] = []
+        self.rules: Sequence[Rule] = ()
+
+    @property
+    def url(self) -> str:
+        return f"http://{LOOPBACK}:{self.server_port}"
 
     def handle_error(self, *_: Any) -> None:
         """A client that hangs up is no news."""
@@ -246,7 +247,7 @@ class HttpServer(ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def http_proxy(host: str, port: int) -> Iterator[HttpServer]:
-    """A proxy before an HTTP server; its `rules` may be set at any time."""
+    """A proxy before an HTTP server."""
     server = HttpServer((host, port))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -256,10 +257,20 @@ def http_proxy(host: str, port: int) -> Iterator[HttpServer]:
         server.server_close()
 
 
-def answer(status: int, code: str) -> Callable[..., Reply]:
+def s3_error(status: int, code: str) -> Act:
     """An error of S3 in the place of the server's answer; the request never reached it."""
     body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
     return lambda _handler, _send: Reply(status, [("Content-Type", "application/xml")], body)
+
+
+def json_error(code: str) -> Act:
+    """The same of a service that speaks JSON."""
+    body = f'{{"__type":"{code}","message":"Rate exceeded"}}'.encode()
+    return lambda _handler, _send: Reply(400, [("Content-Type", "application/x-amz-json-1.1")], body)
+
+
+def lose_request(_handler: Handler, _send: Callable[[], Reply]) -> None:
+    """The connection is reset before the server sees the request."""
 
 
 def lose_answer(_handler: Handler, send: Callable[[], Reply]) -> None:
@@ -267,17 +278,27 @@ def lose_answer(_handler: Handler, send: Callable[[], Reply]) -> None:
     send()
 
 
-def error_within_200(_handler: Handler, _send: Callable[[], Reply]) -> Reply:
-    """S3 begins to answer CompleteMultipartUpload before it knows how that ends (S3 API reference)."""
-    body = b"<Error><Code>InternalError</Code><Message>We encountered an internal error.</Message></Error>"
-    return Reply(200, [("Content-Type", "application/xml")], body)
+def tear_answer(_handler: Handler, send: Callable[[], Reply]) -> Reply:
+    """The connection is reset in the middle of the answer."""
+    reply = send()
+    return replace(reply, sent=len(reply.body) // 2)
 
 
-def stall(seconds: float) -> Callable[..., Reply]:
+def late(seconds: float) -> Act:
     """The answer comes late."""
 
     def act(_handler: Handler, send: Callable[[], Reply]) -> Reply:
         time.sleep(seconds)
+        return send()
+
+    return act
+
+
+def after(do: Callable[[Handler], object]) -> Act:
+    """The request goes on after something else happened."""
+
+    def act(handler: Handler, send: Callable[[], Reply]) -> Reply:
+        do(handler)
         return send()
 
     return act
