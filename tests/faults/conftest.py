@@ -99,7 +99,9 @@ class Site:
         assert ended.error is None, str(ended.error)
         assert ended.output == self.expected
         assert not ended.uploads
-        assert [message["text"] for message in ended.messages] == [f"✅ job-{self.pipeline.name}: published"] * messages
+        titles = [message["text"] for message in ended.messages]
+        assert len(titles) == messages
+        assert all(title.startswith("✅") and title.endswith("published") for title in titles)
         page.record(fault, "ridden out", ended.seconds)
 
     def fails_cleanly(self, fault: str, ended: Ended, cause: str, messages: int = 1) -> None:
