@@ -23,9 +23,10 @@ SECTIONS = {
 ABOUT = """\
 # Reliability
 
-What the tests saw, on real parts: MariaDB, Spark, moto's S3, Secrets Manager and Glue, a Slack receiver. Proxies between
-the job and its servers break what passes. Made by `make reliability`; not edited by hand.
+What the tests saw, on real parts: MariaDB, Spark, moto's S3, Secrets Manager and Glue, a Slack receiver. Proxies
+between the job and its servers break what passes. Made by `make reliability`; not edited by hand.
 """
+STOP = glue_job.STOP_SECONDS
 STALL, LOCK = glue_job.SOCKET_TIMEOUT_MS // 60_000, glue_job.LOCK_TIMEOUT_SECONDS // 60  # minutes
 
 
@@ -44,21 +45,21 @@ For each fault a test proves that
 - Slack got one message, or none where it could not be reached or the webhook could not be read;
 - the run ended in time.
 
-"Ridden out" means that the run succeeded and its output is what `tests/oracle.py` says. Seconds are of the whole run, or
-from the signal on where a process was stopped or killed. The tests shorten what the job waits for; in production it is:
+"Ridden out" means that the run succeeded and its output is what `tests/oracle.py` says. Seconds are of the whole run,
+or from the signal on where a process was stopped or killed. The tests shorten what the job waits for; otherwise it is:
 
 | what | waits | then |
 | --- | --- | --- |
 | AWS does not answer | {AWS.read_timeout} s, {AWS.retries["max_attempts"]} attempts | the task fails |
 | the answer of S3 is torn | {glue_job.READ_ATTEMPTS} attempts | the task fails |
 | a task fails | 4 attempts | the run fails, or asks the database again as below |
-| the database stalls | {STALL} minutes | the task fails; the run within {4 * STALL} minutes |
-| the table is locked | {LOCK} minutes | the task fails; the run within {4 * LOCK} minutes |
+| the database stalls | {STALL} minutes | the task fails; the run within about {4 * STALL} minutes |
+| the table is locked | {LOCK} minutes | the task fails; the run within about {4 * LOCK} minutes |
 | the database is not reached at first | again after {listed(glue_job.FIRST_WAITS)} s | the run fails |
 | the database is lost later (restart, failover, no connection left) | again after {listed(glue_job.LATER_WAITS)} s | \
 the run fails |
 | Slack does not answer | {glue_job.SLACK_SECONDS:g} s | the run goes on |
-| the run is stopped | {glue_job.STOP_SECONDS:g} s for its tasks, {glue_job.STOP_SECONDS:g} s for Slack | the process ends |
+| the run is stopped | {STOP:g} s for its tasks, {STOP:g} s for Slack | the process ends |
 | a killed run left an upload | {glue_job.STALE_UPLOAD_SECONDS // 3600} hours | the next run aborts it |
 """,
 }

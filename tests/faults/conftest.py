@@ -24,7 +24,7 @@ ROWS = 20_000
 TABLE_COLUMNS = ("id", "name", "note")
 OLD = b"the object of the last run\n"
 BOUND_SECONDS = 60.0
-# What production waits for, made short: 60 s and 6 attempts of S3, 10 minutes of the database, minutes between attempts.
+# What the job waits for, made short (docs/reliability.md has the values in use).
 SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=2, read_timeout=3)
 SHORT = {
     "AWS_CONFIG": SHORT_AWS_CONFIG,

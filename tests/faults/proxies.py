@@ -138,7 +138,7 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the server behind; only `sent` bytes of the body pass before the connection is reset, unless None."""
+    """An answer of the server behind; of its body only `sent` bytes pass, then the connection is reset (None: all)."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -223,7 +223,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         reset(socket.socket(fileno=self.connection.detach()))
 
-    do_GET = do_PUT = do_POST = do_DELETE = _handle
+    do_GET = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815  http.server's names
 
 
 class HttpServer(ThreadingHTTPServer):

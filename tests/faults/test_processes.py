@@ -131,7 +131,7 @@ def executor_of(port: int) -> int:
     [inode] = {fields[9] for fields in lines if fields[1] == address}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            open_files = {os.readlink(path) for path in (process / "fd").iterdir()}
+            open_files = {str(path.readlink()) for path in (process / "fd").iterdir()}
         except OSError:
             continue
         if f"socket:[{inode}]" in open_files:
