@@ -23,9 +23,10 @@ from tests.faults.proxies import HttpServer, Plan, Rule, TcpProxy, http_proxy
 ROWS = 20_000
 TABLE_COLUMNS = ("id", "name", "note")
 OLD = b"the object of the last run\n"
-BOUND_SECONDS = 60.0
+BOUND_SECONDS = 120.0
 # What the job waits for, made short (docs/reliability.md has the values in use).
-SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=2, read_timeout=3)
+SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=3, read_timeout=4)
+SHORTER_AWS_CONFIG = SHORT_AWS_CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}, read_timeout=3))
 SHORT = {
     "AWS_CONFIG": SHORT_AWS_CONFIG,
     "SOCKET_TIMEOUT_MS": 2_500,
@@ -146,14 +147,18 @@ def whole_site(
 def site(
     whole_site: Site, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Site]:
-    """The pipeline, sound, with short timeouts, in workers of its own: they keep their S3 client."""
+    """The pipeline, sound, with short timeouts. Its workers are its own, as they keep their S3 client.
+
+    Its parameter is an AWS_CONFIG, for a test whose workers must be its own too.
+    """
     for name, value in SHORT.items():
         monkeypatch.setattr(glue_job, name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", whole_site.aws.url)
     # PySpark gives workers that are asked for with another environment a process of their own.
     environment = whole_site.pipeline.spark.sparkContext.environment
     monkeypatch.setitem(environment, "AWS_ENDPOINT_URL", whole_site.aws.url)
-    if getattr(request, "param", None) == "fresh":
+    if hasattr(request, "param"):
+        monkeypatch.setattr(glue_job, "AWS_CONFIG", request.param)
         monkeypatch.setitem(environment, "FAULT", str(next(NUMBERS)))
     url = f"jdbc:mysql://127.0.0.1:{whole_site.database.port}/{whole_site.pipeline.database.database}"
     whole_site.pipeline.connection(JDBC_CONNECTION_URL=url)
