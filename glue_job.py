@@ -23,6 +23,7 @@ import io
 import itertools
 import json
 import logging
+import math
 import operator
 import os
 import re
@@ -637,8 +638,8 @@ SECRET_FIELDS = ("username", "password", "db_name", "table_name")
 SECRET_EXPECTS = ", ".join((*SECRET_FIELDS, "slack_webhook"))
 DEFAULT_DRIVER = "com.mysql.cj.jdbc.Driver"  # the one Glue brings for MySQL
 CONNECT_TIMEOUT_MS = 10_000
-# The longest silence of a statement at work (a COUNT over some 10^9 rows). Spark gives a task four attempts, so a
-# database that stalls for good fails the run within 40 minutes, before the timeout of the Glue job (60) does.
+# The longest silence of a statement at work (a COUNT over some 10^9 rows). Spark gives a task four attempts, so that a
+# database that stalls costs 40 minutes before it is given up.
 SOCKET_TIMEOUT_MS = 600_000
 LOCK_TIMEOUT_SECONDS = 300  # of LOCK TABLES and DDL, for which the default waits a day and more
 
@@ -1989,8 +1990,11 @@ _PASSING = re.compile(
     "|CommunicationsException|execution was interrupted|Lock wait timeout"
 )
 _WAITED_OUT = re.compile("[Rr]ead timed out|Lock wait timeout")
+# What MariaDB Connector/J 2.7 makes of a connection that is lost, or timed out, before a result set is there.
+_DRIVER_BUG = re.compile(r"NullPointerException[^\n]*\n\tat org\.mariadb\.jdbc\.")
 FIRST_WAITS = (1, 4)  # seconds, before a run asks the database again that it never reached: mostly settings are wrong
 LATER_WAITS = (5, 30, 90)  # once it did reach it: a failover of RDS takes one to two minutes
+PATIENCE_SECONDS = 600  # after the first failure nothing is begun again
 MIN_RANGE_ROWS, MAX_RANGE_ROWS = 100_000, 2_000_000  # a range is a connection and a task
 CHUNK_BYTES = 16 * MIB  # of the table's rows that are packed at a time
 MAX_RANGES = 256
@@ -2159,6 +2163,10 @@ def table_error(text: str, database: Database) -> TableError | None:
         failure = TableError("database_unreachable", host=host)
         failure.passing = "UnknownHostException" not in text
         return failure
+    if _DRIVER_BUG.search(text):
+        failure = TableError("database_failed", host=host, problem="the connection was lost, or timed out")
+        failure.passing = True
+        return failure
     if "java.sql." not in text:
         return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
@@ -2177,12 +2185,14 @@ def persistently(do: Callable[[], T], waits: Sequence[float]) -> T:
     Raises:
         TableError: the database did not get over it, or never would (a refused login).
     """
+    until = math.inf
     for wait in waits:
         try:
             return do()
         except TableError as error:
-            if not error.passing:
+            if not error.passing or time.monotonic() > until:
                 raise
+            until = min(until, time.monotonic() + PATIENCE_SECONDS)
             LOG.warning("%s It is tried again in %g s.", error, wait)
         time.sleep(wait)
     return do()

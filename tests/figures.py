@@ -53,11 +53,11 @@ or from the signal on where a process was stopped or killed. The tests shorten w
 | AWS does not answer | {AWS.read_timeout} s, {AWS.retries["max_attempts"]} attempts | the task fails |
 | the answer of S3 is torn | {glue_job.READ_ATTEMPTS} attempts | the task fails |
 | a task fails | 4 attempts | the run fails, or asks the database again as below |
-| the database stalls | {STALL} minutes | the task fails; the run within about {4 * STALL} minutes |
+| the database stalls | {STALL} minutes | the task fails; the run within about {8 * STALL} minutes |
 | the table is locked | {LOCK} minutes | the task fails; the run within about {4 * LOCK} minutes |
 | the database is not reached at first | again after {listed(glue_job.FIRST_WAITS)} s | the run fails |
-| the database is lost later (restart, failover, no connection left) | again after {listed(glue_job.LATER_WAITS)} s | \
-the run fails |
+| the database is lost later (restart, failover, no connection left) | again after {listed(glue_job.LATER_WAITS)} s, \
+if within {glue_job.PATIENCE_SECONDS // 60} minutes | the run fails |
 | Slack does not answer | {glue_job.SLACK_SECONDS:g} s | the run goes on |
 | the run is stopped | {STOP:g} s for its tasks, {STOP:g} s for Slack | the process ends |
 | a killed run left an upload | {glue_job.STALE_UPLOAD_SECONDS // 3600} hours | the next run aborts it |

@@ -33,6 +33,7 @@ SHORT = {
     "LOCK_TIMEOUT_SECONDS": 1,
     "FIRST_WAITS": (0.5, 1.0),
     "LATER_WAITS": (1.0, 2.0, 4.0),
+    "PATIENCE_SECONDS": 8,
 }
 
 

@@ -210,9 +210,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_response_only(reply.status)
         for name, value in reply.headers:
-            if name.lower() not in HOP_BY_HOP:
+            if name.lower() not in HOP_BY_HOP or (self.command == "HEAD" and name.lower() == "content-length"):
                 self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body)))
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
         self.wfile.write(reply.body[: reply.sent])
         if reply.sent is not None:
@@ -223,7 +224,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.flush()
         reset(socket.socket(fileno=self.connection.detach()))
 
-    do_GET = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815  http.server's names
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _handle  # noqa: N815  http.server's names
 
 
 class HttpServer(ThreadingHTTPServer):

@@ -41,6 +41,8 @@ WITHIN = 600_000  # bytes of the result set of a scan; no other answer of the da
 # S3 and Secrets Manager.
 
 
+# What S3 answers to CompleteMultipartUpload when that is done; moto says yes again.
+NO_UPLOAD = Rule("POST", COMPLETE, s3_error(404, "NoSuchUpload"), times=None)
 PASSING_RULES = {
     "source: 503 SlowDown, twice": [Rule("GET", SOURCE, s3_error(503, "SlowDown"), times=2)],
     "source: 500": [Rule("GET", SOURCE, s3_error(500, "InternalError"))],
@@ -56,7 +58,7 @@ PASSING_RULES = {
     "complete: 500": [Rule("POST", COMPLETE, s3_error(500, "InternalError"))],
     # S3 may begin its answer before it knows how that ends (S3 API reference, CompleteMultipartUpload).
     "complete: an error within a 200": [Rule("POST", COMPLETE, s3_error(200, "InternalError"))],
-    "complete: it was done, the answer was lost": [Rule("POST", COMPLETE, lose_answer)],
+    "complete: it was done, the answer was lost": [Rule("POST", COMPLETE, lose_answer), NO_UPLOAD],
     "complete: it was done, all answers were lost": [Rule("POST", COMPLETE, lose_answer, times=None)],
     "Secrets Manager: throttled once": [Rule("POST", SECRET, json_error("ThrottlingException"))],
 }
@@ -104,9 +106,10 @@ def test_without_a_secret_there_is_no_webhook_to_tell(site: Site, strike: Strike
 def test_what_cannot_be_known_is_said(site: Site, strike: Strike, fault: str) -> None:
     def deny_from_now(_handler: Handler, send: Callable[[], object]) -> None:
         send()
-        site.aws.rules = [Rule("GET", LIST, s3_error(403, "AccessDenied"), times=None)]
+        site.aws.rules = [Rule("GET", LIST, s3_error(403, "AccessDenied"), times=None), NO_UPLOAD]
 
     ended = strike([Rule("POST", COMPLETE, deny_from_now)])
+    assert site.aws.rules[0].struck
     assert "S3 did not tell whether it replaced" in str(ended.error)
     assert ended.output == site.expected
     assert not ended.uploads
@@ -136,7 +139,10 @@ def test_passing_faults_of_the_database_are_ridden_out(site: Site, strike: Strik
 LASTING_PLANS = {
     "database: connection refused for good": (Plan(refuse=True), "cannot be reached"),
     "database: reset in the middle of each result set": (Plan(after=WITHIN), "failed"),
-    "database: stall for good": (Plan(after=WITHIN, then=lambda _: None, stalls=True), "timed out"),
+    "database: stall for good": (
+        Plan(after=WITHIN, then=lambda _: None, stalls=True),
+        "the connection was lost, or timed out",
+    ),
 }
 
 
