@@ -2163,17 +2163,15 @@ def table_error(text: str, database: Database) -> TableError | None:
         failure = TableError("database_unreachable", host=host)
         failure.passing = "UnknownHostException" not in text
         return failure
-    if _DRIVER_BUG.search(text):
-        failure = TableError("database_failed", host=host, problem="the connection was lost, or timed out")
-        failure.passing = True
-        return failure
-    if "java.sql." not in text:
+    lost = _DRIVER_BUG.search(text)
+    if not lost and "java.sql." not in text:
         return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
-    failure = TableError("database_failed", host=host, problem=cause[-1][:500])
+    problem = "the connection was lost, or timed out" if lost else cause[-1][:500]
+    failure = TableError("database_failed", host=host, problem=problem)
     # A task that failed for good has waited four times.
     waited_out = "Job aborted" in text and _WAITED_OUT.search(text)
-    failure.passing = bool(_PASSING.search(text)) and not waited_out
+    failure.passing = bool(lost or _PASSING.search(text)) and not waited_out
     return failure
 
 
