@@ -365,7 +365,7 @@ class Stopped(BaseException):
     """The run has to end (SIGTERM). No `Exception`, or py4j, inside of which it is mostly raised, would wrap it."""
 
 
-STOPPING = threading.Event()  # from then on the main thread keeps off the JVM: py4j still waits for the last answer
+STOPPING = threading.Event()  # from then on nothing is asked of the JVM that may wait for the database
 
 
 ERROR_CLASSES = {cls.__name__: cls for cls in (JobError, SettingsError, AwsError, SourceError, TableError, OutputError)}
@@ -2133,7 +2133,8 @@ class Session:
                     rows.append({label: answer.getString(i) for i, label in enumerate(labels, 1)})
                 return rows
             finally:
-                statement.close()
+                if not STOPPING.is_set():
+                    statement.close()
 
 
 @contextmanager
@@ -3375,8 +3376,8 @@ def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError
     redact = secret.redact if secret else str
     LOG.error("stage %s failed\n%s", stage, redact(traceback.format_exc()))
     failure = error if isinstance(error, JobError) else received_from_executor(error)
-    if isinstance(error, Stopped):
-        failure = JobError("stopped")
+    if STOPPING.is_set() and not (failure and failure.code == "output_unsure"):
+        failure = JobError("stopped")  # whatever else broke with the JVM
     if failure is None:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         # The exception of a Python worker comes as a whole stack trace, whose last line tells.
@@ -3418,6 +3419,8 @@ def stop_on_sigterm(spark: SparkSession) -> None:
         thread = threading.Thread(target=end_tasks, args=(spark,), daemon=True)
         thread.start()
         thread.join(STOP_SECONDS)
+        # The next call takes a new connection, or it would get the answer that this thread was waiting for.
+        spark.sparkContext._gateway._gateway_client.thread_connection.connection = None
         raise Stopped
 
     signal.signal(signal.SIGTERM, stop)
