@@ -17,14 +17,18 @@ import csv
 import difflib
 import fnmatch
 import gzip
+import hashlib
 import heapq
 import io
 import itertools
 import json
 import logging
+import math
 import operator
+import os
 import re
 import secrets
+import signal
 import sys
 import threading
 import time
@@ -35,9 +39,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from types import TracebackType
-from typing import Any, NamedTuple
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import boto3
@@ -48,12 +53,13 @@ import pyarrow.json
 import requests
 from awsglue.utils import getResolvedOptions
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, IncompleteReadError
+from botocore.exceptions import BotoCoreError, ClientError
 from pyspark import RDD, Accumulator, AccumulatorParam, Broadcast, StorageLevel
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 LOG = logging.getLogger("glue_job")
+T = TypeVar("T")
 
 MIB = 1024 * 1024
 AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 6}, connect_timeout=10, read_timeout=60)
@@ -280,6 +286,26 @@ MESSAGES: dict[str, dict[str, Message]] = {
             "実行中にデータが変わった可能性があります。再実行してください。",
         ),
     },
+    "output_unsure": {
+        "en": Message(
+            "S3 did not tell whether it replaced {place} ({problem}).",
+            "The object there is whole, the old one or the new one: see its time, or run the job again.",
+        ),
+        "ja": Message(
+            "{place} が置き換わったかどうか、S3 から応答がありませんでした ({problem})。",
+            "前回か今回のどちらか完全なファイルがあります。更新時刻を確認するか、再実行してください。",
+        ),
+    },
+    "stopped": {
+        "en": Message(
+            "The run was stopped, by hand or by its timeout.",
+            "Run it again; if it ran into its timeout, raise timeout_minutes or number_of_workers.",
+        ),
+        "ja": Message(
+            "ジョブが停止されました (手動停止またはタイムアウト)。",
+            "再実行してください。タイムアウトの場合は timeout_minutes か number_of_workers を増やしてください。",
+        ),
+    },
     "unexpected": {
         "en": Message("{problem}", "Look at the log of the run; the stack trace is there."),
         "ja": Message("{problem}", "実行ログのスタックトレースを確認してください。"),
@@ -322,11 +348,24 @@ class SourceError(JobError):
 
 
 class TableError(JobError):
-    """The database or the table is missing, refuses or is wrong."""
+    """The database or the table is missing, refuses or is wrong.
+
+    Attributes:
+        passing: Whether the database may get over it: it restarts, has no connection left, ended the statement.
+    """
+
+    passing = False
 
 
 class OutputError(JobError):
     """The CSV cannot be made or published."""
+
+
+class Stopped(BaseException):
+    """The run has to end (SIGTERM). No `Exception`, or py4j, inside of which it is mostly raised, would wrap it."""
+
+
+STOPPING = threading.Event()  # from then on nothing is asked of the JVM that may wait for the database
 
 
 ERROR_CLASSES = {cls.__name__: cls for cls in (JobError, SettingsError, AwsError, SourceError, TableError, OutputError)}
@@ -599,7 +638,10 @@ SECRET_FIELDS = ("username", "password", "db_name", "table_name")
 SECRET_EXPECTS = ", ".join((*SECRET_FIELDS, "slack_webhook"))
 DEFAULT_DRIVER = "com.mysql.cj.jdbc.Driver"  # the one Glue brings for MySQL
 CONNECT_TIMEOUT_MS = 10_000
-SOCKET_TIMEOUT_MS = 900_000
+# The longest silence of a statement at work (a COUNT over some 10^9 rows). Spark gives a task four attempts, so that a
+# database that stalls costs 40 minutes before it is given up.
+SOCKET_TIMEOUT_MS = 600_000
+LOCK_TIMEOUT_SECONDS = 300  # of LOCK TABLES and DDL, for which the default waits a day and more
 
 
 @dataclass(frozen=True)
@@ -730,7 +772,7 @@ def make_database(connection: str, properties: Mapping[str, str], secret: Secret
         "connectTimeout": str(CONNECT_TIMEOUT_MS),
         "socketTimeout": str(SOCKET_TIMEOUT_MS),
         # The server hangs up on a client that reads slower than this, as a busy executor does.
-        "sessionVariables": "net_write_timeout=3600",
+        "sessionVariables": f"net_write_timeout=3600,lock_wait_timeout={LOCK_TIMEOUT_SECONDS}",
     }
     if mysql:
         parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
@@ -1373,7 +1415,9 @@ def first_byte(client: Any, item: SourceObject) -> bytes:
 
 
 def read_range(client: Any, item: SourceObject, start: int, end: int) -> bytes:
-    """Bytes [start, end) of the listed version of an object; a torn connection is tried again.
+    """Bytes [start, end) of the listed version of an object.
+
+    boto3 asks again until S3 answers (throttling, 5xx, a lost connection), but not when the answer is torn.
 
     Raises:
         SourceError: the object is gone or was replaced.
@@ -1382,15 +1426,17 @@ def read_range(client: Any, item: SourceObject, start: int, end: int) -> bytes:
     wanted = {"Bucket": item.bucket, "Key": item.key, "Range": f"bytes={start}-{end - 1}", "IfMatch": item.etag}
     for attempt in range(1, READ_ATTEMPTS + 1):
         try:
-            return bytes(client.get_object(**wanted)["Body"].read())
-        except ClientError as error:
-            code = error_code(error)
+            body = client.get_object(**wanted)["Body"]
+        except (ClientError, BotoCoreError) as error:
+            code = error_code(error) if isinstance(error, ClientError) else ""
             if code in {"PreconditionFailed", "412"}:
                 raise SourceError("source_changed", place=item.url) from error
             if code in {"NoSuchKey", "NoSuchBucket", "404"}:
                 raise SourceError("source_missing", place=item.url) from error
             raise aws_error(error, "s3:GetObject", item.url) from error
-        except (HTTPClientError, IncompleteReadError, BotoCoreError) as error:
+        try:
+            return bytes(body.read())
+        except (BotoCoreError, OSError) as error:
             if attempt == READ_ATTEMPTS:
                 raise aws_error(error, "s3:GetObject", item.url) from error
             time.sleep(attempt)
@@ -2011,6 +2057,18 @@ KEY_CHARSETS: dict[str, Callable[[str], bool]] = {
 EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "binary", "varbinary"}
 # What MariaDB Connector/J ("Could not connect") and MySQL Connector/J ("Communications link") say.
 _UNREACHABLE = re.compile("Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException")
+_TOO_MANY = "Too many connections"
+# The classes of JDBC for a lost connection, a deadlock and a lock wait; KILL QUERY.
+_PASSING = re.compile(
+    r"java\.sql\.SQL(NonTransientConnection|TransientConnection|Transient|Recoverable|TransactionRollback)Exception"
+    "|CommunicationsException|execution was interrupted|Lock wait timeout"
+)
+_WAITED_OUT = re.compile("[Rr]ead timed out|Lock wait timeout")
+# What MariaDB Connector/J 2.7 makes of a connection that is lost, or timed out, before a result set is there.
+_DRIVER_BUG = re.compile(r"NullPointerException[^\n]*\n\tat org\.mariadb\.jdbc\.")
+FIRST_WAITS = (1, 4)  # seconds, before a run asks the database again that it never reached: mostly settings are wrong
+LATER_WAITS = (5, 30, 90)  # once it did reach it: a failover of RDS takes one to two minutes
+PATIENCE_SECONDS = 600  # after the first failure nothing is begun again
 MIN_RANGE_ROWS, MAX_RANGE_ROWS = 100_000, 2_000_000  # a range is a connection and a task
 CHUNK_BYTES = 16 * MIB  # of the table's rows that are packed at a time
 MAX_RANGES = 256
@@ -2133,7 +2191,8 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        if not STOPPING.is_set():
+            self._connection.close()
 
     def ask(self, sql: str) -> list[dict[str, str | None]]:
         """The rows of an answer, by the labels of its columns."""
@@ -2150,7 +2209,8 @@ class Session:
                     rows.append({label: answer.getString(i) for i, label in enumerate(labels, 1)})
                 return rows
             finally:
-                statement.close()
+                if not STOPPING.is_set():
+                    statement.close()
 
 
 @contextmanager
@@ -2176,12 +2236,41 @@ def table_error(text: str, database: Database) -> TableError | None:
         return TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])
     if "Access denied for user" in text:
         return TableError("login_refused", host=host, user=user, secret=database.secret.name)
-    if _UNREACHABLE.search(text):
-        return TableError("database_unreachable", host=host)
-    if "java.sql." not in text:
+    if _UNREACHABLE.search(text) and _TOO_MANY not in text:
+        failure = TableError("database_unreachable", host=host)
+        failure.passing = "UnknownHostException" not in text
+        return failure
+    lost = _DRIVER_BUG.search(text)
+    if not lost and "java.sql." not in text:
         return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
-    return TableError("database_failed", host=host, problem=cause[-1][:500])
+    problem = "the connection was lost, or timed out" if lost else cause[-1][:500]
+    failure = TableError("database_failed", host=host, problem=problem)
+    # A task that failed for good has waited four times.
+    waited_out = "Job aborted" in text and _WAITED_OUT.search(text)
+    failure.passing = bool(lost or _PASSING.search(text)) and not waited_out
+    return failure
+
+
+def persistently(do: Callable[[], T], waits: Sequence[float]) -> T:
+    """What `do` returns, which is tried again after each of `waits` (seconds) as long as the database may get over it.
+
+    Spark tries a task again too, but at once.
+
+    Raises:
+        TableError: the database did not get over it, or never would (a refused login).
+    """
+    until = math.inf
+    for wait in waits:
+        try:
+            return do()
+        except TableError as error:
+            if not error.passing or time.monotonic() > until:
+                raise
+            until = min(until, time.monotonic() + PATIENCE_SECONDS)
+            LOG.warning("%s It is tried again in %g s.", error, wait)
+        time.sleep(wait)
+    return do()
 
 
 def describe_table(session: Session, database: Database, key: str, max_connections: int = 0) -> Table:
@@ -2915,6 +3004,8 @@ TASK_BYTES = 64 * MIB
 MAX_TASKS = 2_000
 LINE_BLOCKS_PER_BATCH = 32
 PART_SCHEMA = "part int, etag string, bytes bigint"
+# No upload takes longer: the default timeout of a whole Glue 5.0 job.
+STALE_UPLOAD_SECONDS = 8 * 60 * 60
 
 
 class UploadTask(NamedTuple):
@@ -2982,7 +3073,7 @@ class MultipartUpload:
         self._target = {"Bucket": bucket, "Key": key}
         self._place = f"s3://{bucket}/{key}"
         self._content_type = content_type
-        self._done = False
+        self._completing = self._done = False
         self.upload_id = ""
 
     def __enter__(self) -> MultipartUpload:
@@ -2992,12 +3083,31 @@ class MultipartUpload:
         return self
 
     def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Makes the object visible, whole."""
+        """Makes the object visible, whole.
+
+        S3 may have done so although its answer was lost; asked again it answers NoSuchUpload.
+        """
+        self._completing = True
         with output_errors(self._target["Bucket"], self._place, "s3:PutObject"):
-            self._client.complete_multipart_upload(
-                UploadId=self.upload_id, MultipartUpload={"Parts": list(parts)}, **self._target
-            )
+            try:
+                self._client.complete_multipart_upload(
+                    UploadId=self.upload_id, MultipartUpload={"Parts": list(parts)}, **self._target
+                )
+            except (ClientError, BotoCoreError) as error:
+                if not self._is_published(parts):
+                    raise
+                LOG.warning("%s is published, although S3 answered %s", self._place, type(error).__name__)
+                return
         self._done = True
+
+    def _is_published(self, parts: Sequence[Mapping[str, Any]]) -> bool:
+        # By a list, as a role that may not read the output may list it.
+        try:
+            answer = self._client.list_objects_v2(Bucket=self._target["Bucket"], Prefix=self._target["Key"], MaxKeys=1)
+        except (ClientError, BotoCoreError):
+            return False
+        found = {item["Key"]: item["ETag"] for item in answer.get("Contents", [])}
+        return found.get(self._target["Key"]) == whole_etag([part["ETag"] for part in parts])
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -3007,8 +3117,38 @@ class MultipartUpload:
         try:
             self._client.abort_multipart_upload(UploadId=self.upload_id, **self._target)
         except (ClientError, BotoCoreError) as failure:
-            # The first failure is the one to report; a lifecycle rule removes what stays.
-            LOG.warning("Upload %s to %s was not aborted: %s", self.upload_id, self._place, type(failure).__name__)
+            if self._completing and error:  # an aborted upload can no longer become the object; this one may have
+                problem = error_code(failure) if isinstance(failure, ClientError) else type(failure).__name__
+                raise OutputError("output_unsure", place=self._place, problem=problem) from error
+            if not self._completing:
+                # The first failure is the one to report; the next run and a lifecycle rule remove what stays.
+                LOG.warning("Upload %s to %s was not aborted: %s", self.upload_id, self._place, type(failure).__name__)
+
+
+def whole_etag(etags: Sequence[str]) -> str:
+    """The ETag of an object made of parts: MD5 over theirs, and their number.
+
+    Empty where those of the parts are no digests (SSE-C, SSE-KMS).
+    """
+    digits = [etag.strip('"') for etag in etags]
+    if not all(re.fullmatch("[0-9a-f]{32}", text) for text in digits):
+        return ""
+    digest = hashlib.md5(bytes.fromhex("".join(digits)), usedforsecurity=False).hexdigest()
+    return f'"{digest}-{len(digits)}"'
+
+
+def abort_leftovers(client: Any, bucket: str, key: str) -> None:
+    """Aborts what runs that were killed left behind at this key; younger ones may be of a run that is on."""
+    old = datetime.now(UTC) - timedelta(seconds=STALE_UPLOAD_SECONDS)
+    try:
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key)
+        for upload in itertools.chain.from_iterable(page.get("Uploads", []) for page in pages):
+            if upload["Key"] == key and upload["Initiated"] < old:
+                LOG.info("aborting upload %s of %s, which a killed run left", upload["UploadId"], upload["Initiated"])
+                client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+    except (ClientError, BotoCoreError) as error:
+        problem = error_code(error) if isinstance(error, ClientError) else type(error).__name__
+        LOG.warning("Uploads to s3://%s/%s that killed runs left were not cleaned up: %s", bucket, key, problem)
 
 
 @contextmanager
@@ -3057,6 +3197,7 @@ def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settin
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", LINE_BLOCKS_PER_BATCH)
     rows = to_tasks(overlay, tasks)
     charset = {"cp932": "windows-31j"}.get(form.encoding, "utf-8")
+    abort_leftovers(client, bucket, key)
     with MultipartUpload(client, bucket, key, f"text/csv; charset={charset}") as multipart:
         region = client.meta.region_name
         upload = Upload(bucket, key, multipart.upload_id, part_bytes, form, overlay.columns, header, region)
@@ -3177,6 +3318,7 @@ def send(client: Any, upload: Upload, number: int, data: bytearray) -> dict[str,
 
 PARTITION_BYTES = 64 * MIB
 CELL_BYTES = 16  # with its part of a block
+STOP_SECONDS = 6.0  # for the tasks of a run that is stopped, and for its message
 MAX_PARTITIONS = 4_000
 
 
@@ -3258,7 +3400,8 @@ def overlay_table(
         rows = TableRows(scan_table(spark, session, table, source.targets, source.keys))
         partitions = few if source.keys is not None and table.unique else source.targets
         return merge(source, table, rows, settings.csv, partitions), plan, reason
-    with ThreadPoolExecutor(2) as pool:  # both take as long as the index is, so they run beside the lookup
+    pool = ThreadPoolExecutor(2)  # both take as long as the index is, so they run beside the lookup
+    try:
         counts: Future[dict[str, Any]] = pool.submit(count_rows, session, table)
         unmatched = pool.submit(first_unmatched, spark, table, ids, UNMATCHED_IDS)
         rows = TableRows(
@@ -3266,18 +3409,21 @@ def overlay_table(
             lambda: counts.result() | {"unmatched_ids": unmatched.result()},
         )
         return merge(source, table, rows, settings.csv, few), plan, reason
+    finally:
+        pool.shutdown(wait=not STOPPING.is_set())
 
 
 def plan_ahead(spark: SparkSession, table: Table) -> None:
     """Plans, and does not run, what looks like the overlay to come: the first plan of a session takes seconds.
 
-    The driver has nothing else to do while executors parse the source. What fails here fails again where it counts.
+    The driver has nothing else to do while executors parse the source.
     """
     try:
-        rows = read_rows(spark, table, table.key, [NO_ROWS], 1)
+        cells = spark.range(1).select(*(F.col("id").cast("string").alias(f"c{i}") for i in range(len(table.columns))))
+        rows = cells.mapInArrow(_row_packer(table.keys, 1, None), BLOCK_SCHEMA)
         frame = rows.union(rows).repartition(2, number_at([0], "target")).sortWithinPartitions("kind")
         frame.mapInArrow(lambda batches: batches, OVERLAY_SCHEMA)._jdf.queryExecution().executedPlan()
-    except Exception as error:
+    except Exception as error:  # the run does without
         LOG.info("no plan ahead: %s", type(error).__name__)
 
 
@@ -3294,8 +3440,17 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
         check_destination(s3, settings.destination_bucket, settings.destination_file)
     with progress("source"):
         objects = list_objects(s3, settings.source_bucket, settings.source_key)
-    with progress("table"), Session(spark, database) as session:
-        table = describe_table(session, database, settings.key, settings.max_connections)
+
+    def describe() -> Table:
+        with Session(spark, database) as session:
+            return describe_table(session, database, settings.key, settings.max_connections)
+
+    def overlay_rows() -> tuple[Overlay, str, str]:
+        with Session(spark, database) as session:
+            return overlay_table(spark, session, source, table, settings)
+
+    with progress("table"):
+        table = persistently(describe, FIRST_WAITS)
         LOG.info(
             "table has %d columns, about %d rows; at most %d connections",
             len(table.columns),
@@ -3305,12 +3460,11 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     with progress("source"):
         size = sum(item.size for item in objects)
         targets = join_partitions(size, table.rows, table, spark.sparkContext.defaultParallelism)
-        with ThreadPoolExecutor(1) as pool:
-            pool.submit(plan_ahead, spark, table)
-            source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key, targets=targets)
+        threading.Thread(target=plan_ahead, args=(spark, table), daemon=True).start()
+        source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key, targets=targets)
         LOG.info("source has %d records, %d columns, %d bytes", source.records, len(source.columns), source.size)
-    with progress("overlay"), Session(spark, database) as session:
-        overlay, plan, reason = overlay_table(spark, session, source, table, settings)
+    with progress("overlay"):
+        overlay, plan, reason = persistently(overlay_rows, LATER_WAITS)
     with progress("publish"):
         size = publish(spark, s3, overlay, settings)
     return Result(
@@ -3347,24 +3501,27 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
         result = transfer(spark, settings, secret, progress)
         with progress("commit"):
             commit()
-    except Exception as error:
+    except (Exception, Stopped) as error:
         failure = explain(error, secret, progress.stage)
         report_failure(failure, argv, secret, progress.stage)
         raise failure from None
     finally:
-        spark.catalog.clearCache()
-        for kept in spark.sparkContext._jsc.getPersistentRDDs().values():
-            kept.unpersist()
+        if not STOPPING.is_set():
+            spark.catalog.clearCache()
+            for kept in spark.sparkContext._jsc.getPersistentRDDs().values():
+                kept.unpersist()
     LOG.info("RESULT %s", json.dumps(asdict(result), ensure_ascii=False))
     post_to_slack(secret.slack_webhook, success_message(settings, result))
     return result
 
 
-def explain(error: Exception, secret: Secret | None, stage: str) -> JobError:
+def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError:
     """The JobError behind an exception, with secrets taken out; logs the stack trace."""
     redact = secret.redact if secret else str
     LOG.error("stage %s failed\n%s", stage, redact(traceback.format_exc()))
     failure = error if isinstance(error, JobError) else received_from_executor(error)
+    if STOPPING.is_set() and not (failure and failure.code == "output_unsure"):
+        failure = JobError("stopped")  # whatever else broke with the JVM
     if failure is None:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
         # The exception of a Python worker comes as a whole stack trace, whose last line tells.
@@ -3384,15 +3541,44 @@ def report_failure(failure: JobError, argv: Sequence[str], secret: Secret | None
     language = given.get("--language", "ja")
     language = language if language in LANGUAGES else "ja"
     bucket, key = given.get("--destination_bucket"), given.get("--destination_file")
+    unchanged = bucket and key and stage != "commit" and failure.code != "output_unsure"
     payload = failure_message(
         given.get("--JOB_NAME", "?"),
         given.get("--JOB_RUN_ID", ""),
         language,
         stage,
         failure.message(language),
-        f"s3://{bucket}/{key}" if bucket and key else "",
+        f"s3://{bucket}/{key}" if unchanged else "",
     )
-    post_to_slack(webhook, payload)
+    post_to_slack(webhook, payload, STOP_SECONDS if STOPPING.is_set() else SLACK_SECONDS)
+
+
+def stop_on_sigterm(spark: SparkSession) -> None:
+    """Lets SIGTERM raise Stopped in the main thread. Spark's tasks end first, so no part comes after the abort."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        STOPPING.set()
+        # In a thread of its own, which has its own connection to the JVM; that may be about to end, too.
+        thread = threading.Thread(target=end_tasks, args=(spark,), daemon=True)
+        thread.start()
+        thread.join(STOP_SECONDS)
+        # The next call takes a new connection, or it would get the answer that this thread was waiting for.
+        spark.sparkContext._gateway._gateway_client.thread_connection.connection = None
+        raise Stopped
+
+    signal.signal(signal.SIGTERM, stop)
+
+
+def end_tasks(spark: SparkSession) -> None:
+    """Cancels all jobs and waits until no task runs any more (Spark ends a Python worker after 2 to 4 seconds)."""
+    context = spark.sparkContext
+    try:
+        context.cancelAllJobs()
+        while any(executor.numRunningTasks() for executor in context._jsc.sc().statusTracker().getExecutorInfos()):
+            time.sleep(0.2)
+    except Exception as error:
+        LOG.warning("Spark was not told to stop: %s", type(error).__name__)
 
 
 def find_webhook(given: Mapping[str, str]) -> str:
@@ -3424,7 +3610,12 @@ def main() -> None:
     job = Job(glue_context)
     given = dict(itertools.pairwise(sys.argv))
     job.init(given.get("--JOB_NAME", ""), {})
-    run(sys.argv, glue_context.spark_session, job.commit)
+    stop_on_sigterm(glue_context.spark_session)
+    try:
+        run(sys.argv, glue_context.spark_session, job.commit)
+    finally:
+        if STOPPING.is_set():
+            os._exit(1)  # Python would wait for threads, and one may wait for the database
 
 
 if __name__ == "__main__":

@@ -69,6 +69,11 @@ resource "aws_iam_role_policy" "pipeline" {
         Resource = ["${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}"]
       },
       {
+        Sid      = "FindLeftUploads"
+        Action   = ["s3:ListBucketMultipartUploads"]
+        Resource = ["${local.s3_arn}${each.value.destination_bucket}"]
+      },
+      {
         Sid      = "ReadSecret"
         Action   = ["secretsmanager:GetSecretValue"]
         Resource = distinct(concat([local.login_secrets[each.key]], contains(keys(local.own_secrets), each.key) ? [aws_secretsmanager_secret.pipeline[each.key].arn] : []))

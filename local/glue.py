@@ -182,7 +182,7 @@ def submit_arguments(home: Path, jars: Sequence[Path], conf: str, variables: Map
         *(item.strip() for item in conf.split("--conf") if item.strip()),
     ]
     arguments = [
-        *("--master", variables.get("LOCAL_SPARK_MASTER", "local[*]")),
+        *("--master", variables.get("LOCAL_SPARK_MASTER", "local[*,4]")),
         *("--driver-memory", variables.get("LOCAL_SPARK_MEMORY", "2g")),
         *(("--jars", ",".join(map(str, jars))) if jars else ()),
         *(token for setting in settings for token in ("--conf", setting)),

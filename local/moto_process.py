@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from moto.core.responses import ActionResult, EmptyResult
@@ -14,6 +15,7 @@ from moto.glue.models import FakeConnection
 from moto.glue.responses import GlueResponse
 from moto.iam.access_control import IAMPolicyStatement, PermissionResult
 from moto.s3 import models
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 
@@ -72,6 +74,25 @@ class NoChecksum:
         """The checksum: none, as for an upload that asks for none."""
 
 
+def date_uploads() -> None:
+    """Lets moto tell when a multipart upload began, for which it has one date in 2010."""
+    make, serialize = models.FakeMultipart.__init__, S3Response.serialized
+
+    def begin(self: models.FakeMultipart, *args: Any, **options: Any) -> None:
+        make(self, *args, **options)
+        self.began = datetime.now(UTC)
+
+    def serialized(self: S3Response, action: ActionResult) -> Any:
+        if self.data.get("Action") == "ListMultipartUploads":
+            uploads = self.backend.list_multipart_uploads(self.bucket_name)
+            for item in action.result["Uploads"]:
+                item["Initiated"] = uploads[item["UploadId"]].began.isoformat()
+        return serialize(self, action)
+
+    models.FakeMultipart.__init__ = begin
+    S3Response.serialized = serialized
+
+
 def delete_connection(self: GlueResponse) -> EmptyResult:
     """DeleteConnection, which moto 5.2 lacks."""
     name = self.parameters["ConnectionName"]
@@ -101,6 +122,7 @@ def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     teach_policies()
+    date_uploads()
     models.FakeKey.value = Content()
     models.MultipartChecksumBuilder = NoChecksum
     GlueResponse.delete_connection = delete_connection

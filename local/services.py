@@ -154,6 +154,12 @@ class MariaDB:
         target = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
         return pymysql.connect(**{**target, "database": self.database, "charset": "utf8mb4", **options})
 
+    def restart(self, pause: float) -> None:
+        """Stops the server, which ends all connections, and starts it again after `pause` seconds."""
+        stop_process(self._process)
+        time.sleep(pause)
+        self._launch()
+
     def _start(self) -> None:
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mariadb-")))
         server = program("mariadbd", "mariadb-server")
@@ -172,8 +178,8 @@ class MariaDB:
             raise ServiceError(message)
         certificate = make_certificate(home)
         self.port = free_port()
-        log = home / "server.log"
-        command = [
+        self._home = home
+        self._command = [
             server,
             *common,
             f"--socket={home / 'server.sock'}",
@@ -189,20 +195,25 @@ class MariaDB:
             "--innodb-fast-shutdown=2",
             *self._options,
         ]
-        with log.open("wb") as output:
-            process = start_process(command, stdout=output, stderr=subprocess.STDOUT)
-        self._stack.callback(stop_process, process)
-        self._wait(process, home / "server.sock", log)
+        self._stack.callback(lambda: stop_process(self._process))
+        self._launch()
+        with self._connect_as_root() as connection:
+            self._prepare(connection)
 
-    def _wait(self, process: subprocess.Popen[bytes], socket_path: Path, log: Path) -> None:
+    def _connect_as_root(self) -> pymysql.Connection[Any]:
+        return pymysql.connect(unix_socket=str(self._home / "server.sock"), user="root")
+
+    def _launch(self) -> None:
+        log = self._home / "server.log"
+        with log.open("wb") as output:
+            self._process = start_process(self._command, stdout=output, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with pymysql.connect(unix_socket=str(socket_path), user="root") as connection:
-                    self._prepare(connection)
-                    return
+                self._connect_as_root().close()
+                return
             except pymysql.OperationalError:
-                if process.poll() is not None or time.monotonic() > deadline:
+                if self._process.poll() is not None or time.monotonic() > deadline:
                     tail = log.read_text(errors="replace")[-2000:]
                     message = f"MariaDB did not start on port {self.port}:\n{tail}"
                     raise ServiceError(message) from None

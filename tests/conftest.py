@@ -82,7 +82,7 @@ def spark(aws: Aws) -> Iterator[Any]:
     cloudpickle.register_pickle_by_value(glue_job)
     os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
-        SparkSession.builder.master("local[2]")
+        SparkSession.builder.master("local[2,4]")  # a task has four attempts on Glue too
         .config("spark.jars", str(jdbc_jar()))
         .config("spark.driver.memory", "2g")
         .config("spark.driver.host", "127.0.0.1")

@@ -397,6 +397,35 @@ def test_lost_rows_are_noticed(aws, first_row):
         list(upload_rows(aws.client("s3"), upload, UploadTask(0, 3, 1, 2), batches_of(["x\n", "y\n"], first_row)))
 
 
+def test_only_old_uploads_to_exactly_this_key_are_aborted(aws, monkeypatch):
+    client = aws.client("s3")
+    for key in ("out/left.csv", "out/left.csv.bak"):
+        client.create_multipart_upload(Bucket="lake", Key=key)
+    glue_job.abort_leftovers(client, "lake", "out/left.csv")
+    assert len(uploads(client)) == 2
+    monkeypatch.setattr(glue_job, "STALE_UPLOAD_SECONDS", 0)
+    glue_job.abort_leftovers(client, "lake", "out/left.csv")
+    [left] = uploads(client)
+    assert left["Key"] == "out/left.csv.bak"
+    client.abort_multipart_upload(Bucket="lake", Key=left["Key"], UploadId=left["UploadId"])
+
+
+def test_a_role_that_may_not_list_uploads_gets_a_warning(aws, caplog):
+    glue_job.abort_leftovers(aws.client("s3"), "nowhere", "out/left.csv")
+    assert "s3://nowhere/out/left.csv that killed runs left were not cleaned up: NoSuchBucket" in caplog.text
+
+
+def test_the_etag_of_a_whole_is_that_of_s3(aws):
+    client = aws.client("s3")
+    with MultipartUpload(client, "lake", "out/etag.csv", "text/csv") as multipart:
+        upload = make_upload("out/etag.csv", multipart.upload_id)
+        parts = list(upload_rows(client, upload, UploadTask(0, 20, 1, 10), batches_of(["x" * MIB + "\n"] * 20, 0)))
+        multipart.complete([{"PartNumber": part["part"], "ETag": part["etag"]} for part in parts])
+    found = client.head_object(Bucket="lake", Key="out/etag.csv")["ETag"]
+    assert glue_job.whole_etag([part["etag"] for part in parts]) == found
+    assert not glue_job.whole_etag(['"of a KMS key"'])
+
+
 @pytest.mark.parametrize("error", [ValueError("task failed"), KeyboardInterrupt()])
 def test_failure_aborts_the_upload(aws, error):
     client = aws.client("s3")

@@ -58,8 +58,8 @@ def test_url_streams_and_times_out():
     assert database.host == "db:3306"
     assert database.driver == "com.mysql.cj.jdbc.Driver"
     assert database.url == (
-        "jdbc:mysql://db:3306/shop?connectTimeout=10000&socketTimeout=900000"
-        "&sessionVariables=net_write_timeout=3600&useCursorFetch=true"
+        "jdbc:mysql://db:3306/shop?connectTimeout=10000&socketTimeout=600000"
+        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300&useCursorFetch=true"
     )
     assert "p@ss" not in repr(database)
 
@@ -71,7 +71,7 @@ def test_what_the_connection_says_wins():
         "JDBC_ENFORCE_SSL": "true",
     }
     assert make_database("c", properties, SECRET).url == (
-        "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme&socketTimeout=900000"
+        "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme&socketTimeout=600000"
         "&sessionVariables=net_write_timeout=3600&useSSL=true&trustServerCertificate=true"
     )
 

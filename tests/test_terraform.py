@@ -276,6 +276,9 @@ def s3_call(request: dict[str, Any]) -> Iterator[Call]:
     url = urlsplit(request["url"])
     query = parse_qs(url.query, keep_blank_values=True)
     bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    if not key and "uploads" in query:
+        yield Call("s3:ListBucketMultipartUploads", f"arn:aws:s3:::{bucket}")
+        return
     if not key:
         assert (request["method"], query["list-type"]) == ("GET", ["2"])
         yield Call("s3:ListBucket", f"arn:aws:s3:::{bucket}", (("s3:prefix", query["prefix"][0]),))

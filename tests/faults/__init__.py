@@ -1,0 +1,1 @@
+"""Everything that goes wrong between the job and its servers."""

@@ -1,0 +1,185 @@
+"""A pipeline with breakable servers: its database behind a TCP proxy, its AWS behind an HTTP proxy."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from botocore.config import Config
+
+import glue_job
+from glue_job import JobError
+from local.services import Aws, MariaDB, SlackReceiver
+from tests import oracle
+from tests.conftest import NUMBERS, Pipeline
+from tests.faults import page
+from tests.faults.proxies import HttpServer, Plan, Rule, TcpProxy, http_proxy
+
+ROWS = 20_000
+TABLE_COLUMNS = ("id", "name", "note")
+OLD = b"the object of the last run\n"
+BOUND_SECONDS = 120.0
+# What the job waits for, made short (docs/reliability.md has the values in use).
+SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=3, read_timeout=4)
+SHORTER_AWS_CONFIG = SHORT_AWS_CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}, read_timeout=3))
+SHORT = {
+    "AWS_CONFIG": SHORT_AWS_CONFIG,
+    "SOCKET_TIMEOUT_MS": 2_500,
+    "LOCK_TIMEOUT_SECONDS": 1,
+    "FIRST_WAITS": (0.5, 1.0),
+    "LATER_WAITS": (1.0, 2.0, 4.0),
+    "PATIENCE_SECONDS": 8,
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        error: What it raised; None when it succeeded.
+        messages: What Slack got.
+        output: The object at the destination.
+        uploads: Multipart uploads to it that are left.
+    """
+
+    error: JobError | None
+    seconds: float
+    messages: list[Any]
+    output: bytes
+    uploads: list[Any]
+
+
+class Site:
+    """The pipeline, its proxies, and what it must publish."""
+
+    def __init__(self, pipeline: Pipeline, database: TcpProxy, aws: HttpServer, slack: SlackReceiver) -> None:
+        self.pipeline, self.database, self.aws, self.slack = pipeline, database, aws, slack
+        self.source = b"\n".join(b'{"id":%d,"name":"new %d"}' % (i, i) for i in range(100, 100 + ROWS))
+        with pipeline.database.connect() as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT CAST(id AS CHAR), name, note FROM {pipeline.name}")
+            self._rows = list(cursor.fetchall())
+        self.expected = self.expect(self.source)
+
+    def expect(self, source: bytes) -> bytes:
+        """What a run on this source must publish."""
+        return oracle.overlay([source], TABLE_COLUMNS, self._rows, integer_key=True).csv
+
+    def prepare(self) -> None:
+        """Sound servers, the source, and the object of the last run."""
+        self.database.follow(Plan())
+        self.aws.rules = ()
+        self.pipeline.put(self.source)
+        self.pipeline.put(OLD, f"out/{self.pipeline.name}.csv")
+        self.pipeline.secret()
+
+    def run(self, bound: float = BOUND_SECONDS) -> Ended:
+        """One run in this process, which ends within `bound` seconds."""
+        began, error = time.monotonic(), None
+        try:
+            self.pipeline.run(language="en")
+        except JobError as caught:
+            error = caught
+        ended = self.ended(error, began)
+        assert ended.seconds < bound
+        return ended
+
+    def ended(self, error: JobError | None, began: float) -> Ended:
+        """What can be seen now."""
+        key = f"out/{self.pipeline.name}.csv"
+        uploads = [upload for upload in self.pipeline.uploads() if upload["Key"] == key]
+        seconds = time.monotonic() - began
+        return Ended(error, seconds, list(self.slack.messages), self.pipeline.output(), uploads)
+
+    def rides_out(self, fault: str, ended: Ended, messages: int = 1) -> None:
+        """The fault did not matter."""
+        assert ended.error is None, str(ended.error)
+        assert ended.output == self.expected
+        assert not ended.uploads
+        titles = [message["text"] for message in ended.messages]
+        assert len(titles) == messages
+        assert all(title.startswith("✅") and title.endswith("published") for title in titles)
+        page.record(fault, "ridden out", ended.seconds)
+
+    def fails_cleanly(self, fault: str, ended: Ended, cause: str, messages: int = 1) -> None:
+        """Nothing changed but for one message."""
+        assert ended.error
+        assert cause in str(ended.error)
+        assert ended.output == OLD
+        assert not ended.uploads
+        assert len(ended.messages) == messages
+        for message in ended.messages:
+            assert message["text"].startswith(f"❌ job-{self.pipeline.name}: failed")
+            assert "is unchanged" in json.dumps(message)
+        told = "one message" if messages else "no message: the webhook was not to be had"
+        page.record(fault, f"failed, output unchanged, {told}", ended.seconds)
+
+
+@pytest.fixture(scope="session")
+def aws_proxy(aws: Aws) -> Iterator[HttpServer]:
+    """The proxy before moto."""
+    place = urlsplit(aws.endpoint)
+    with http_proxy(place.hostname or "", place.port or 0) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def whole_site(
+    spark: Any, aws: Aws, database: MariaDB, slack_server: SlackReceiver, aws_proxy: HttpServer
+) -> Iterator[Site]:
+    """The pipeline of all faults; its output is two parts long, and its result set fills no buffer between."""
+    name = f"fault{next(NUMBERS)}"
+    with TcpProxy(database.host, database.port) as proxy:
+        pipeline = Pipeline(spark, aws, database, name, slack_server.webhook)
+        pipeline.sql(
+            f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), note VARCHAR(1000))",
+            f"INSERT INTO {name} SELECT seq, CONCAT('顧客', seq), REPEAT('x', 800) FROM seq_1_to_{ROWS}",
+            f"ANALYZE TABLE {name}",
+        )
+        yield Site(pipeline, proxy, aws_proxy, slack_server)
+
+
+@pytest.fixture
+def site(
+    whole_site: Site, slack: SlackReceiver, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Site]:
+    """The pipeline, sound, with short timeouts. Its workers are its own, as they keep their S3 client.
+
+    Its parameter is an AWS_CONFIG, for a test whose workers must be its own too.
+    """
+    for name, value in SHORT.items():
+        monkeypatch.setattr(glue_job, name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", whole_site.aws.url)
+    # PySpark gives workers that are asked for with another environment a process of their own.
+    environment = whole_site.pipeline.spark.sparkContext.environment
+    monkeypatch.setitem(environment, "AWS_ENDPOINT_URL", whole_site.aws.url)
+    if hasattr(request, "param"):
+        monkeypatch.setattr(glue_job, "AWS_CONFIG", request.param)
+        monkeypatch.setitem(environment, "FAULT", str(next(NUMBERS)))
+    url = f"jdbc:mysql://127.0.0.1:{whole_site.database.port}/{whole_site.pipeline.database.database}"
+    whole_site.pipeline.connection(JDBC_CONNECTION_URL=url)
+    whole_site.prepare()
+    yield whole_site
+    whole_site.prepare()
+
+
+@pytest.fixture
+def strike(site: Site) -> Callable[..., Ended]:
+    """Runs the pipeline under rules of the one proxy and the plan of the other, which have to happen."""
+
+    def run(rules: Sequence[Rule] = (), plan: Plan | None = None, bound: float = BOUND_SECONDS) -> Ended:
+        for rule in rules:
+            rule.struck = 0
+        site.aws.rules = rules
+        site.database.follow(plan or Plan())
+        ended = site.run(bound)
+        assert all(rule.struck for rule in rules)
+        assert plan is None or site.database.struck
+        return ended
+
+    return run
