@@ -121,32 +121,37 @@ locals {
     zipmap(["minute", "hour", "day", "month", "week", "year"], split(" ", trimsuffix(trimprefix(pipeline.schedule, "cron("), ")")))
     if pipeline.schedule != null && pipeline.enabled
   }
-  # Each item of each field as first number, last number and step. What is no number (?, L, LW, 15W, FRI#1) is left out.
+  # Each item of each field: its first number, its last, its step. What is no number (?, L, LW, 15W, FRI#1) is left out.
   cron_items = {
     for name, fields in local.cron_fields : name => {
       for unit, bounds in local.cron_bounds : unit => [
-        for part in [for item in split(",", fields[unit]) : regex("^([^-/]+)(?:-([^/]+))?(?:/(.+))?$", item)] : {
-          first = part[0] == "*" ? bounds[0] : tonumber(try(local.cron_names[unit][part[0]], part[0]))
-          last  = part[1] != null ? tonumber(try(local.cron_names[unit][part[1]], part[1])) : part[0] == "*" || part[2] != null ? bounds[1] : tonumber(try(local.cron_names[unit][part[0]], part[0]))
+        for part in [
+          for item in split(",", fields[unit]) : [
+            for text in regex("^([^-/]+)(?:-([^/]+))?(?:/(.+))?$", item) : try(local.cron_names[unit][text], text)
+          ]
+          ] : {
+          first = part[0] == "*" ? bounds[0] : tonumber(part[0])
+          last  = part[1] != null ? tonumber(part[1]) : part[0] == "*" || part[2] != null ? bounds[1] : tonumber(part[0])
           step  = part[2] == null ? 1 : tonumber(part[2])
-        } if part[0] == "*" || can(tonumber(try(local.cron_names[unit][part[0]], part[0])))
+          size  = bounds[1] - bounds[0] + 1
+        } if part[0] == "*" || can(tonumber(part[0]))
       ]
     }
   }
   # The numbers each field takes, in order; a range may pass the end (FRI-MON).
   cron_numbers = {
     for name, units in local.cron_items : name => {
-      for unit, items in units : unit => [
-        for number in range(local.cron_bounds[unit][0], local.cron_bounds[unit][1] + 1) : number
-        if anytrue([
-          for item in items :
-          (number - item.first + local.cron_sizes[unit]) % local.cron_sizes[unit] <= (item.last - item.first + local.cron_sizes[unit]) % local.cron_sizes[unit] &&
-          (number - item.first + local.cron_sizes[unit]) % local.cron_sizes[unit] % item.step == 0
-        ])
+      for unit, bounds in local.cron_bounds : unit => [
+        for number in range(bounds[0], bounds[1] + 1) : number
+        if contains(flatten([
+          for item in units[unit] : [
+            for offset in range(0, (item.last - item.first + item.size) % item.size + 1, item.step) :
+            (item.first - bounds[0] + offset) % item.size + bounds[0]
+          ]
+        ]), number)
       ]
     }
   }
-  cron_sizes = { for unit, bounds in local.cron_bounds : unit => bounds[1] - bounds[0] + 1 }
   # Days of a schedule as rounds: one week, or a month of each length.
   cron_rounds = {
     for name, numbers in local.cron_numbers : name =>
