@@ -49,7 +49,8 @@ locals {
   arn          = "^arn:aws[a-z-]*"
 
   # Rules for one field each: the pattern its text must match, and how people are told. `json` is the type: string,
-  # number (whole), decimal, boolean or port (number or string). Secrets are checked further down, where nothing can quote them.
+  # number (whole), decimal, boolean or port (number or string). Secrets are checked further down, where nothing can quote
+  # them.
   entry_rules = {
     "SecretsManager.table_name"          = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>]{1,64}$", rule = "must be the name of a table (1 to 64 characters)" }
     "SecretsManager.db_name"             = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>?&#]{1,64}$", rule = "must be the name of a database (1 to 64 characters)" }

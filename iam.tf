@@ -69,6 +69,12 @@ resource "aws_iam_role_policy" "pipeline" {
         Resource = ["${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}"]
       },
       {
+        Sid       = "PublishMetrics"
+        Action    = ["cloudwatch:PutMetricData"]
+        Resource  = "*"
+        Condition = { StringEquals = { "cloudwatch:namespace" = local.metrics } }
+      },
+      {
         Sid      = "ReadSecret"
         Action   = ["secretsmanager:GetSecretValue"]
         Resource = distinct(concat([local.login_secrets[each.key]], contains(keys(local.own_secrets), each.key) ? [aws_secretsmanager_secret.pipeline[each.key].arn] : []))
@@ -82,12 +88,6 @@ resource "aws_iam_role_policy" "pipeline" {
         Sid      = "LoadScriptAndDriver"
         Action   = ["s3:GetObject"]
         Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/glue_job-*.py", replace(local.jar_uri, "s3://", local.s3_arn)])
-      },
-      {
-        Sid       = "PublishMetrics"
-        Action    = ["cloudwatch:PutMetricData"]
-        Resource  = "*"
-        Condition = { StringEquals = { "cloudwatch:namespace" = local.metrics } }
       },
       {
         Sid      = "WriteLogs"

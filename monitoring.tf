@@ -200,16 +200,16 @@ locals {
     for name, days in local.change_days : {
       for kind, alarm in {
         duration = {
-          metric     = "DurationSeconds"
-          percent    = local.pipelines[name].duration_change_percent
-          expression = "100 * DIFF(value) / (value - DIFF(value))"
-          text       = "の所要時間が前の実行日より %d%% を超えて延びました / took over %d%% longer than on the day of the run before"
+          percent = local.pipelines[name].duration_change_percent
+          metrics = { seconds = "DurationSeconds", succeeded = "Succeeded" } # a run that fails is short
+          maths   = { value = "IF(succeeded > 0, seconds)", change = "100 * DIFF(value) / (value - DIFF(value))" }
+          text    = "の所要時間が前の実行日より %d%% を超えて延びました / took over %d%% longer than on the day of the run before"
         }
         rows = {
-          metric     = "SourceRecords"
-          percent    = local.pipelines[name].row_change_percent
-          expression = "100 * ABS(DIFF(value) / (value - DIFF(value)))"
-          text       = "の入力件数が前の実行日から %d%% を超えて変わりました / read over %d%% more or fewer records than on the day of the run before"
+          percent = local.pipelines[name].row_change_percent
+          metrics = { value = "SourceRecords" }
+          maths   = { change = "100 * ABS(DIFF(value) / (value - DIFF(value)))" }
+          text    = "の入力件数が前の実行日から %d%% を超えて変わりました / read over %d%% more or fewer records than on the day of the run before"
         }
       } : "${name}/${kind}" => merge(alarm, { entry = name, kind = kind, days = days }) if alarm.percent > 0
     }
@@ -265,20 +265,25 @@ resource "aws_cloudwatch_metric_alarm" "change" {
   treat_missing_data  = "notBreaching"
   alarm_actions       = [local.alarm_topic_arn]
 
-  metric_query {
-    id          = "change"
-    label       = "${each.value.metric} %"
-    expression  = each.value.expression
-    return_data = true
+  dynamic "metric_query" {
+    for_each = each.value.maths
+    content {
+      id          = metric_query.key
+      expression  = metric_query.value
+      return_data = metric_query.key == "change"
+    }
   }
-  metric_query {
-    id = "value"
-    metric {
-      namespace   = local.metrics
-      metric_name = each.value.metric
-      dimensions  = { Job = local.pipelines[each.value.entry].job }
-      period      = 24 * 3600
-      stat        = "Maximum"
+  dynamic "metric_query" {
+    for_each = each.value.metrics
+    content {
+      id = metric_query.key
+      metric {
+        namespace   = local.metrics
+        metric_name = metric_query.value
+        dimensions  = { Job = local.pipelines[each.value.entry].job }
+        period      = 24 * 3600
+        stat        = "Maximum"
+      }
     }
   }
 }

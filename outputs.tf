@@ -15,7 +15,7 @@ output "jobs" {
           contains(keys(local.success_alarms), name) ? "no success for ${local.success_alarms[name]} hours" :
           "no alarm on missing successes: ${!pipeline.enabled ? "the entry is not enabled" : local.success_windows[name] > local.week ? "CloudWatch looks back ${local.week} hours, and ${local.success_windows[name]} were needed" : "no schedule that repeats within a week"}"
         ],
-        [for alarm in local.changes : "${alarm.metric} changes by more than ${alarm.percent} %" if alarm.entry == name],
+        [for alarm in local.changes : "${alarm.kind} changes by more than ${alarm.percent} %" if alarm.entry == name],
       )
     }
   }

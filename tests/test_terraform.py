@@ -503,12 +503,16 @@ def test_alarms_of_a_daily_run(deployment):
     assert set(alarms) == {"job-beta-no-success", "job-beta-duration", "job-beta-rows"}  # acme has no schedule
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == [topic_arn(deployment)]
-        [value] = [query for query in alarm["Metrics"] if query["Id"] == "value"]
-        [shown] = [query for query in alarm["Metrics"] if query["Id"] != "value"]
-        assert (shown["ReturnData"], value["ReturnData"]) == (True, False)
-        metric = value["MetricStat"]["Metric"]
-        assert (metric["Namespace"], metric["Dimensions"]) == ("RdsGlueS3Etl", [{"Name": "Job", "Value": "job-beta"}])
-        assert value["MetricStat"]["Period"] * alarm["EvaluationPeriods"] <= 7 * 24 * 3600  # PutMetricAlarm, Period
+        assert len([query for query in alarm["Metrics"] if query["ReturnData"]]) == 1
+        ids = {query["Id"] for query in alarm["Metrics"]}
+        for query in alarm["Metrics"]:
+            assert set(re.findall(r"\b[a-z]+\b", query.get("Expression") or "")) <= ids - {query["Id"]}
+            if not query.get("Expression"):
+                metric = query["MetricStat"]["Metric"]
+                assert metric["Namespace"] == "RdsGlueS3Etl"
+                assert metric["Dimensions"] == [{"Name": "Job", "Value": "job-beta"}]
+                # PutMetricAlarm, Period
+                assert query["MetricStat"]["Period"] * alarm["EvaluationPeriods"] <= 7 * 24 * 3600
     silence = alarms["job-beta-no-success"]
     assert (silence["EvaluationPeriods"], silence["TreatMissingData"]) == (26, "breaching")
     assert (silence["Threshold"], silence["ComparisonOperator"]) == (1, "LessThanThreshold")

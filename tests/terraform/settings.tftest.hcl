@@ -286,7 +286,7 @@ run "the_longest_interval_of_a_schedule_is_known" {
   }
   assert {
     condition = { for name in ["daily", "weekly", "spring", "paused"] : name => output.jobs[name].alarms } == {
-      daily  = ["no success for 26 hours", "DurationSeconds changes by more than 200 %", "SourceRecords changes by more than 50 %"]
+      daily  = ["no success for 26 hours", "duration changes by more than 200 %", "rows changes by more than 50 %"]
       weekly = ["no alarm on missing successes: CloudWatch looks back 168 hours, and 170 were needed"]
       spring = ["no alarm on missing successes: no schedule that repeats within a week"]
       paused = ["no alarm on missing successes: the entry is not enabled"]
