@@ -15,13 +15,14 @@ locals {
     Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "max_connections"]
     Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
     csv            = ["encoding", "delimiter", "line_ending", "quote", "null", "escape_formulas"]
+    Monitoring     = ["max_hours_between_successes", "duration_change_percent", "row_change_percent"]
   }
   scalars = ["schedule", "enabled", "key", "language", "secret_arn"]
   common_fields = {
     Glue       = ["worker_type", "number_of_workers", "timeout_minutes", "glue_version"]
     connection = ["security_group_id", "subnet_id", "availability_zone", "jdbc_driver"]
   }
-  common_scalars = ["role_arn", "kms_key_arn", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "artifact_bucket"]
+  common_scalars = ["role_arn", "kms_key_arn", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
 
   # What was never filled in.
   placeholder = "(?i)^(<.*>|change[-_ ]?me.*|replace[-_ ]?me.*|your[-_ ].*|x{3,}|\\*{3,}|placeholder|todo|https://hooks\\.slack\\.com/services/(.*(x{8,}|<).*|t0+/.*))?$"
@@ -48,7 +49,8 @@ locals {
   arn          = "^arn:aws[a-z-]*"
 
   # Rules for one field each: the pattern its text must match, and how people are told. `json` is the type: string,
-  # number, boolean or port (number or string). Secrets are checked further down, where nothing can quote them.
+  # number (whole), decimal, boolean or port (number or string). Secrets are checked further down, where nothing can quote
+  # them.
   entry_rules = {
     "SecretsManager.table_name"          = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>]{1,64}$", rule = "must be the name of a table (1 to 64 characters)" }
     "SecretsManager.db_name"             = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>?&#]{1,64}$", rule = "must be the name of a database (1 to 64 characters)" }
@@ -77,6 +79,10 @@ locals {
     "key"                                = { json = "string", match = "^.{1,64}$", rule = "must be the name of a column" }
     "language"                           = { json = "string", match = "^(ja|en)$", rule = "must be ja or en" }
     "secret_arn"                         = { json = "string", match = "${local.arn}:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$", rule = "must be the ARN of a secret" }
+
+    "Monitoring.max_hours_between_successes" = { json = "number", match = "^([0-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])$", rule = "must be a whole number of hours from 1 to 168, or 0 for no such alarm" }
+    "Monitoring.duration_change_percent"     = { json = "number", match = "^(0|[1-9][0-9]{0,3})$", rule = "must be a whole number of percent from 1 to 9999, or 0 for no such alarm" }
+    "Monitoring.row_change_percent"          = { json = "number", match = "^(0|[1-9][0-9]{0,3})$", rule = "must be a whole number of percent from 1 to 9999, or 0 for no such alarm" }
   }
   common_rules = {
     "Glue.worker_type"             = merge(local.entry_rules["Glue.worker_type"], { need = true })
@@ -91,6 +97,7 @@ locals {
     "permissions_boundary"         = { json = "string", match = "${local.arn}:iam::([0-9]{12}|aws):policy/.+$", rule = "must be the ARN of a policy" }
     "log_retention_days"           = { json = "number", match = "^(1|3|5|7|14|30|60|90|120|150|180|365|400|545|731|1096|1827|2192|2557|2922|3288|3653)$", rule = "must be a retention that CloudWatch Logs has (1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 ...)" }
     "alarm_topic_arn"              = { json = "string", match = "${local.arn}:sns:[a-z0-9-]+:[0-9]{12}:.+$", rule = "must be the ARN of an SNS topic" }
+    "dpu_hour_usd"                 = { json = "decimal", match = "^[0-9]{1,3}(\\.[0-9]{1,6})?$", rule = "must be the price of a DPU-hour in USD, such as 0.44" }
     "artifact_bucket"              = { json = "string", match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
   }
 }
@@ -121,6 +128,7 @@ locals {
     if found.value == null ? try(found.rule.need, false) : !{
       string  = try(found.value == tostring(found.value) && can(regex(found.rule.match, found.value)), false)
       number  = try(found.value == tonumber(found.value) && can(regex(found.rule.match, found.value)), false)
+      decimal = try(found.value == tonumber(found.value) && can(regex(found.rule.match, found.value)), false)
       port    = can(regex(found.rule.match, found.value))
       boolean = try(found.value == tobool(found.value), false)
     }[found.rule.json]
@@ -207,6 +215,14 @@ locals {
       {
         wrong = !alltrue(try([for value in values(local.common_json.tags) : value == tostring(value)], [!can(local.common_json.tags)]))
         text  = "tags must be an object of strings"
+      },
+      {
+        wrong = !alltrue(try([for email in local.common_json.alarm_emails : can(regex("^[^@\\s<>]+@[^@\\s<>]+$", email))], [!can(local.common_json.alarm_emails)]))
+        text  = "alarm_emails must be a list of e-mail addresses"
+      },
+      {
+        wrong = can(local.common_json.alarm_topic_arn) && can(local.common_json.alarm_emails)
+        text  = "has alarm_topic_arn and alarm_emails; a topic that exists has subscribers of its own, so remove one of the two"
       },
     ] : "${var.common_settings_file}: ${error.text}" if error.wrong
   ]
@@ -301,6 +317,8 @@ locals {
       tags                 = try(settings.tags, {})
       log_retention_days   = try(settings.log_retention_days, 90)
       alarm_topic_arn      = try(settings.alarm_topic_arn, null)
+      alarm_emails         = try(settings.alarm_emails, [])
+      dpu_hour_usd         = try(settings.dpu_hour_usd, 0.44)
       artifact_bucket      = try(settings.artifact_bucket, null)
     } if terraform_data.settings.input == "checked"
   ])
@@ -330,6 +348,9 @@ locals {
         { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
       )
+      max_hours_between_successes = try(entry.Monitoring.max_hours_between_successes, null)
+      duration_change_percent     = try(entry.Monitoring.duration_change_percent, 200)
+      row_change_percent          = try(entry.Monitoring.row_change_percent, 50)
     } if terraform_data.settings.input == "checked"
   }
 }

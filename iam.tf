@@ -74,6 +74,12 @@ resource "aws_iam_role_policy" "pipeline" {
         Resource = ["${local.s3_arn}${each.value.destination_bucket}"]
       },
       {
+        Sid       = "PublishMetrics"
+        Action    = ["cloudwatch:PutMetricData"]
+        Resource  = "*"
+        Condition = { StringEquals = { "cloudwatch:namespace" = local.metrics } }
+      },
+      {
         Sid      = "ReadSecret"
         Action   = ["secretsmanager:GetSecretValue"]
         Resource = distinct(concat([local.login_secrets[each.key]], contains(keys(local.own_secrets), each.key) ? [aws_secretsmanager_secret.pipeline[each.key].arn] : []))
@@ -160,6 +166,56 @@ data "aws_iam_policy_document" "key" {
       test     = "ArnLike"
       variable = "kms:EncryptionContext:aws:logs:arn"
       values   = ["arn:${local.partition}:logs:${local.region}:${local.account}:log-group:/aws-glue/jobs/*"]
+    }
+  }
+  # To publish to the topic of our own, which the key encrypts.
+  dynamic "statement" {
+    for_each = local.common.alarm_topic_arn == null ? { Events = "events", Alarms = "cloudwatch" } : {}
+    content {
+      sid       = statement.key
+      actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+      resources = ["*"]
+      principals {
+        type        = "Service"
+        identifiers = ["${statement.value}.amazonaws.com"]
+      }
+      dynamic "condition" {
+        for_each = statement.value == "cloudwatch" ? [local.account] : []
+        content {
+          test     = "StringEquals"
+          variable = "aws:SourceAccount"
+          values   = [condition.value]
+        }
+      }
+    }
+  }
+}
+
+data "aws_iam_policy_document" "alarms" {
+  count = length(aws_sns_topic.alarms)
+
+  # EventBridge takes no condition here, nor on the key ("Using resource-based policies for Amazon EventBridge").
+  statement {
+    sid       = "Events"
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.alarms[0].arn]
+    principals {
+      type        = "Service"
+      identifiers = ["events.amazonaws.com"]
+    }
+  }
+  statement {
+    sid       = "Alarms"
+    actions   = ["sns:Publish"]
+    resources = [aws_sns_topic.alarms[0].arn]
+    principals {
+      type        = "Service"
+      identifiers = ["cloudwatch.amazonaws.com"]
+    }
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [local.account]
     }
   }
 }

@@ -1,15 +1,22 @@
 output "jobs" {
-  description = "What was deployed, by entry: Glue job, console, schedule (UTC), connection, role and secret."
+  description = "What was deployed, by entry: Glue job, console, schedule (UTC), connection, role, secret and alarms."
   value = {
     for name, pipeline in local.pipelines : name => {
       job        = aws_glue_job.pipeline[name].name
-      console    = "https://${local.region}.console.aws.amazon.com/gluestudio/home?region=${local.region}#/editor/job/${pipeline.job}/runs"
+      console    = local.run_lists[name]
       schedule   = pipeline.schedule == null ? "none" : "${pipeline.schedule} UTC${pipeline.enabled ? "" : " (disabled)"}"
       output     = "s3://${pipeline.destination_bucket}/${pipeline.destination_file}"
       connection = aws_glue_connection.pipeline[name].name
       role       = local.role_arns[name]
       secret     = local.login_secrets[name]
       logs       = "${local.log_prefixes[name]}/error"
+      alarms = concat(
+        [
+          contains(keys(local.success_alarms), name) ? "no success for ${local.success_alarms[name]} hours" :
+          "no alarm on missing successes: ${!pipeline.enabled ? "the entry is not enabled" : local.success_windows[name] > local.week ? "CloudWatch looks back ${local.week} hours, and ${local.success_windows[name]} were needed" : "no schedule that repeats within a week"}"
+        ],
+        [for alarm in local.changes : "${alarm.kind} changes by more than ${alarm.percent} %" if alarm.entry == name],
+      )
     }
   }
 }
@@ -17,4 +24,14 @@ output "jobs" {
 output "script" {
   description = "The script that every job runs."
   value       = local.script_uri
+}
+
+output "dashboard" {
+  description = "All pipelines at a glance."
+  value       = "${local.console}/cloudwatch/home?region=${local.region}#dashboards/dashboard/${aws_cloudwatch_dashboard.pipelines.dashboard_name}"
+}
+
+output "alarm_topic" {
+  description = "The SNS topic that hears of failures and alarms; subscribe a chat here."
+  value       = local.alarm_topic_arn
 }

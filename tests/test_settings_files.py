@@ -70,6 +70,7 @@ def test_schema_and_terraform_have_the_same_fields_and_patterns(rules, name):
             == {
                 "string": "string",
                 "number": "integer",
+                "decimal": "number",
                 "boolean": "boolean",
                 "port": ["integer", "string"],
             }[rule["json"]]

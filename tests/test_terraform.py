@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,8 @@ def deployment(terraform, customers, tmp_path_factory) -> Iterator[Deployment]:
         (copy.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
         shared = json.loads((ROOT / "tests" / "terraform" / "common_settings.json").read_text())
         shared["connection"]["jdbc_driver"]["jar_uri"] = "driver.jar"
+        del shared["alarm_topic_arn"]
+        shared["alarm_emails"] = ["oncall@example.com"]
         (copy.folder / "common_settings.json").write_text(json.dumps(shared))
         made.settings()
         made.log += copy.init()
@@ -319,6 +321,7 @@ def allows(statement: dict[str, Any], call: Call) -> bool:
 # What the Glue service does in the role's name and a run here cannot show ("Step 2: Create an IAM role for AWS Glue"
 # and AWSGlueServiceRole in the Glue guide; "Encryption context" of KMS for S3, Secrets Manager and CloudWatch Logs).
 BY_THE_SERVICE = {
+    "PublishMetrics",
     "WriteLogs",
     "WriteMetrics",
     "DescribeNetwork",
@@ -396,7 +399,7 @@ def entries_changed(changes: dict[str, set[str]]) -> dict[str, set[str]]:
     ],
     ids=["added", "removed", "renamed"],
 )
-def test_entry_touches_its_own_resources_only(deployment, changes, expected):
+def test_entry_touches_its_own_resources_and_what_lists_all(deployment, changes, expected):
     login = {"SecretsManager": {"table_name": "t", "db_name": "d", "username": "u", "password": "p"}}
     slack = {"slack": {"slack_webhook": ""}}
     entries = {
@@ -404,9 +407,154 @@ def test_entry_touches_its_own_resources_only(deployment, changes, expected):
     }
     deployment.settings(**entries)
     try:
-        assert entries_changed(deployment.changes()) == expected
+        assert entries_changed(deployment.changes()) == {"": {"event_pattern", "dashboard_body"}} | expected
     finally:
         deployment.settings()
+
+
+GLUE_EVENT = {"jobName": "job-beta", "severity": "ERROR", "state": "FAILED", "jobRunId": "jr_1", "message": "no memory"}
+QUOTED = 'JobError: column "id" has \\ in it'
+REPORTED = "Error Category: UNCLASSIFIED_ERROR; SourceError: there is no id [reported]"
+FLEX_NOTE = "Note: This run was executed with Flex execution. Check the logs if run failed due to executor termination."
+
+
+@pytest.fixture
+def heard(deployment) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """Sends an event past the deployed rule; what its target gets, here a queue with the very same transformer."""
+    events, sqs = deployment.aws.client("events"), deployment.aws.client("sqs")
+    queue = sqs.create_queue(QueueName="alarms")["QueueUrl"]
+    [rule] = [rule["Name"] for rule in events.list_rules()["Rules"]]
+    [target] = events.list_targets_by_rule(Rule=rule)["Targets"]
+    assert target["Arn"] == topic_arn(deployment)
+    # Moto publishes to no topic.
+    events.put_targets(Rule=rule, Targets=[target | {"Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:alarms"}])
+
+    def send(kind: str = "Glue Job State Change", source: str = "aws.glue", **changes: Any) -> list[dict[str, Any]]:
+        detail = {name: value for name, value in (GLUE_EVENT | changes).items() if value is not None}
+        entry = {"Source": source, "DetailType": kind, "Detail": json.dumps(detail)}
+        assert events.put_events(Entries=[entry])["FailedEntryCount"] == 0
+        got = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        for message in got:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+        return [json.loads(message["Body"]) for message in got]
+
+    yield send
+    events.put_targets(Rule=rule, Targets=[target])
+
+
+def topic_arn(deployment: Deployment) -> str:
+    [topic] = deployment.aws.client("sns").list_topics()["Topics"]
+    return topic["TopicArn"]
+
+
+@pytest.mark.parametrize("message", ["no memory", QUOTED, "Job run stopped", "", None])
+@pytest.mark.parametrize("state", ["FAILED", "TIMEOUT", "STOPPED", "ERROR"])
+def test_run_that_ends_badly_without_a_word_in_slack_is_told(heard, state, message):
+    [told] = heard(state=state, message=message)
+    assert (told["version"], told["source"]) == ("1.0", "custom")
+    assert told["content"]["title"] == f"❌ job-beta: {state}"
+    run = f"https://{REGION}.console.aws.amazon.com/gluestudio/home?region={REGION}#/job/job-beta/run/jr_1 "
+    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run):
+        assert words in told["content"]["description"]
+    assert told["metadata"]["additionalContext"].get("message") == message
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"message": REPORTED},
+        {"message": f"{REPORTED} {FLEX_NOTE}"},
+        {"state": "SUCCEEDED"},
+        {"jobName": "job-of-another-team"},
+        {"kind": "Glue Job Run Status"},
+        {"source": "aws.batch"},
+    ],
+)
+def test_what_slack_was_told_or_is_not_ours_is_left_out(heard, event):
+    assert heard(**event) == []
+
+
+def test_pattern_takes_32_longest_names(deployment):
+    [rule] = deployment.aws.client("events").list_rules()["Rules"]
+    pattern = json.loads(rule["EventPattern"])
+    pattern["detail"]["jobName"] = [f"job-{'x' * 40}"] * 32
+    assert len(json.dumps(pattern, separators=(",", ":"))) <= 2048
+
+
+def test_topic_is_encrypted_and_services_may_publish_to_it(deployment):
+    sns, kms = deployment.aws.client("sns"), deployment.aws.client("kms")
+    topic = topic_arn(deployment)
+    attributes = sns.get_topic_attributes(TopicArn=topic)["Attributes"]
+    key_policy = kms.get_key_policy(KeyId=attributes["KmsMasterKeyId"], PolicyName="default")["Policy"]
+    for policy, actions in (
+        (attributes["Policy"], {"sns:Publish"}),
+        (key_policy, {"kms:Decrypt", "kms:GenerateDataKey"}),
+    ):
+        found = {statement["Sid"]: statement for statement in json.loads(policy)["Statement"]}
+        for sid, service in (("Events", "events"), ("Alarms", "cloudwatch")):
+            assert found[sid]["Principal"] == {"Service": f"{service}.amazonaws.com"}
+            assert set(listed(found[sid]["Action"])) == actions
+        assert found["Alarms"]["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+        assert "Condition" not in found["Events"]  # EventBridge would not get past any
+    subscriptions = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert [(found["Protocol"], found["Endpoint"]) for found in subscriptions] == [("email", "oncall@example.com")]
+
+
+def test_alarms_of_a_daily_run(deployment):
+    found = deployment.aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
+    alarms = {alarm["AlarmName"]: alarm for alarm in found}
+    assert set(alarms) == {"job-beta-no-success", "job-beta-duration", "job-beta-rows"}  # acme has no schedule
+    for alarm in alarms.values():
+        assert alarm["AlarmActions"] == [topic_arn(deployment)]
+        assert len([query for query in alarm["Metrics"] if query["ReturnData"]]) == 1
+        ids = {query["Id"] for query in alarm["Metrics"]}
+        for query in alarm["Metrics"]:
+            assert set(re.findall(r"\b[a-z]+\b", query.get("Expression") or "")) <= ids - {query["Id"]}
+            if not query.get("Expression"):
+                metric = query["MetricStat"]["Metric"]
+                assert metric["Namespace"] == "RdsGlueS3Etl"
+                assert metric["Dimensions"] == [{"Name": "Job", "Value": "job-beta"}]
+                # PutMetricAlarm, Period
+                assert query["MetricStat"]["Period"] * alarm["EvaluationPeriods"] <= 7 * 24 * 3600
+    silence = alarms["job-beta-no-success"]
+    assert (silence["EvaluationPeriods"], silence["TreatMissingData"]) == (26, "breaching")
+    assert (silence["Threshold"], silence["ComparisonOperator"]) == (1, "LessThanThreshold")
+    assert {alarms[f"job-beta-{kind}"]["TreatMissingData"] for kind in ("duration", "rows")} == {"notBreaching"}
+
+
+def test_dashboard_is_what_cloudwatch_takes(deployment):
+    """Against "Dashboard Body Structure and Syntax" of the CloudWatch API reference."""
+    cloudwatch = deployment.aws.client("cloudwatch")
+    [dashboard] = cloudwatch.list_dashboards()["DashboardEntries"]
+    shown = deployment.terraform.do("output", "-raw", "dashboard")
+    assert shown.endswith(f"home?region={REGION}#dashboards/dashboard/{dashboard['DashboardName']}")
+    widgets = json.loads(cloudwatch.get_dashboard(DashboardName=dashboard["DashboardName"])["DashboardBody"])["widgets"]
+    taken: set[tuple[int, int]] = set()
+    for widget in widgets:
+        place = {
+            (x, y)
+            for x in range(widget["x"], widget["x"] + widget["width"])
+            for y in range(widget["y"], widget["y"] + widget["height"])
+        }
+        assert not place & taken
+        assert all(0 <= x < 24 for x, _ in place)
+        taken |= place
+    alarms = [alarm for widget in widgets if widget["type"] == "alarm" for alarm in widget["properties"]["alarms"]]
+    assert sorted(alarms) == sorted(found["AlarmArn"] for found in cloudwatch.describe_alarms()["MetricAlarms"])
+    panels = {widget["properties"]["title"]: widget["properties"] for widget in widgets if widget["type"] == "metric"}
+    assert len(panels) == 6
+    for panel in panels.values():
+        metrics = [entry for entry in panel["metrics"] if len(entry) > 1]
+        ids = {entry[-1]["id"] for entry in panel["metrics"]}
+        assert len(ids) == len(panel["metrics"])
+        assert all(re.fullmatch(r"[a-z]\w*", name) for name in ids)
+        assert [entry[:4] for entry in metrics] == [
+            ["RdsGlueS3Etl", metrics[0][1], "Job", job] for job in ("job-acme", "job-beta")
+        ]
+        for [expression] in (entry for entry in panel["metrics"] if len(entry) == 1):
+            assert set(re.findall(r"\b[me]\d+\b", expression["expression"])) <= ids
+    costs = [entry[0]["expression"] for entry in panels["費用の目安 (USD) / Estimated cost (USD)"]["metrics"][2:]]
+    assert costs == [f"m{number} * {2 * 1 * 0.44 / 3600:.8f}" for number in range(2)]
 
 
 def test_raised_version_writes_the_secret_anew(deployment):
@@ -463,6 +611,9 @@ def test_destroy_leaves_nothing(deployment):
     assert aws.client("iam").list_roles()["Roles"] == []
     assert aws.client("logs").describe_log_groups()["logGroups"] == []
     assert aws.client("events").list_rules()["Rules"] == []
+    assert aws.client("sns").list_topics()["Topics"] == []
+    assert aws.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
+    assert aws.client("cloudwatch").list_dashboards()["DashboardEntries"] == []
     buckets = {bucket["Name"] for bucket in aws.client("s3").list_buckets()["Buckets"]}
     assert not [bucket for bucket in buckets if bucket.startswith("rds-glue-s3-etl")]
     names = {secret["Name"] for secret in aws.client("secretsmanager").list_secrets()["SecretList"]}

@@ -36,6 +36,8 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.jdbc_driver.class_name is \"org.mariadb.Driver\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver",
       "${var.common_settings_file}: connection.jdbc_driver.jar_uri is \"nowhere.jar\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)",
       "${var.common_settings_file}: tags must be an object of strings",
+      "${var.common_settings_file}: alarm_emails must be a list of e-mail addresses",
+      "${var.common_settings_file}: has alarm_topic_arn and alarm_emails; a topic that exists has subscribers of its own, so remove one of the two",
       "${var.configs_file}: configs.1st is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.a name is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.copied is written twice in the file; give each entry a name of its own",
@@ -54,10 +56,14 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.availability_zone is \"tokyo\": must be the availability zone of the subnet, such as ap-northeast-1a",
       "${var.common_settings_file}: connection.security_group_id is \"default\": must be the id of a security group (sg-...)",
       "${var.common_settings_file}: connection.subnet_id is \"subnet-1\": must be the id of a subnet (subnet-...)",
+      "${var.common_settings_file}: dpu_hour_usd is \"0.44\": must be the price of a DPU-hour in USD, such as 0.44",
       "${var.common_settings_file}: kms_key_arn is \"alias/x\": must be the ARN of a KMS key",
       "${var.common_settings_file}: log_retention_days is 2: must be a retention that CloudWatch Logs has (1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 ...)",
       "${var.common_settings_file}: permissions_boundary is \"none\": must be the ARN of a policy",
       "${var.common_settings_file}: role_arn is \"glue-role\": must be the ARN of a role",
+      "${var.configs_file}: configs.alarm_duration.Monitoring.duration_change_percent is 0.5: must be a whole number of percent from 1 to 9999, or 0 for no such alarm",
+      "${var.configs_file}: configs.alarm_hours.Monitoring.max_hours_between_successes is 169: must be a whole number of hours from 1 to 168, or 0 for no such alarm",
+      "${var.configs_file}: configs.alarm_rows.Monitoring.row_change_percent is \"50\": must be a whole number of percent from 1 to 9999, or 0 for no such alarm",
       "${var.configs_file}: configs.bucket.S3.source_bucket is \"My_Bucket\": must be the name of a bucket",
       "${var.configs_file}: configs.db_open.SecretsManager.db_name is \"<database>\": must be the name of a database (1 to 64 characters)",
       "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql or mariadb",
@@ -95,9 +101,9 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.workers.Glue.number_of_workers is 1: must be a whole number from 2 to 299",
       "${var.configs_file}: extra is unknown; known here: configs",
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
-      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_topic_arn, artifact_bucket, connection, kms_key_arn, log_retention_days, permissions_boundary, role_arn, tags",
+      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, log_retention_days, permissions_boundary, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
-      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, source_bucket, source_key",
     ])
     error_message = "found ${jsonencode(local.errors)}"
@@ -198,7 +204,97 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "Options become job arguments."
   }
   assert {
-    condition     = toset(keys(aws_cloudwatch_event_rule.failed)) == toset(["first", "second"])
-    error_message = "Each job has its alarm."
+    condition     = [for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName] == [["job-first", "job-second"]]
+    error_message = "One rule hears of all jobs."
+  }
+  assert {
+    condition     = length(aws_sns_topic.alarms) == 0 && [for target in aws_cloudwatch_event_target.failed : target.arn] == ["arn:aws:sns:ap-northeast-1:123456789012:alarms"]
+    error_message = "alarm_topic_arn stands in for a topic of our own."
+  }
+  assert {
+    condition     = { for name, alarm in aws_cloudwatch_metric_alarm.no_success : name => alarm.evaluation_periods } == { first = 74 }
+    error_message = "Three days over the weekend, one hour for the run, one for its place within the hour; second is paused."
+  }
+  assert {
+    condition     = { for name, alarm in aws_cloudwatch_metric_alarm.change : name => [alarm.threshold, alarm.evaluation_periods] } == { "first/duration" = [200, 4], "first/rows" = [50, 4] }
+    error_message = "Friday is within what Monday is compared with."
+  }
+  assert {
+    condition     = format("%.8f %.8f", local.run_prices["first"], local.run_prices["second"]) == "0.00024444 0.00161333"
+    error_message = "2 x 1 DPU, and 10 x 2 DPU in FLEX, at 0.44 USD an hour."
+  }
+}
+
+run "the_longest_interval_of_a_schedule_is_known" {
+  command = plan
+  variables {
+    configs_file = "tests/terraform/schedules.json"
+    credentials  = "{}"
+  }
+
+  assert {
+    condition = local.longest_intervals == {
+      around_midnight       = 1200
+      daily                 = 1440
+      daily_by_range        = 1440
+      daily_by_week         = 1440
+      daily_each_month      = 1440
+      five_days             = 7200
+      five_hours            = 300
+      hourly                = 60
+      long_weekend          = 5760
+      monday_thursday       = 5760
+      monthly               = 44640
+      odd_days              = 2880
+      office_hours          = 900
+      quarters_of_an_hour   = 15
+      seven_minutes         = 7
+      ten_days              = 15840
+      twice_a_day           = 720
+      weekdays              = 4320
+      weekdays_by_number    = 4320
+      weekdays_office_hours = 3810
+      weekly                = 10080
+      weekly_last_day       = 10080
+      monthly_told_168      = 44640
+      told_of_nothing       = 1440
+      told_of_little        = 1440
+    }
+    error_message = "found ${jsonencode(local.longest_intervals)} minutes"
+  }
+  assert {
+    condition = { for name, hours in local.success_alarms : name => hours if contains(["hourly", "weekdays", "five_days", "monthly_told_168", "started_by_others"], name) } == {
+      hourly            = 3
+      weekdays          = 74
+      five_days         = 122
+      monthly_told_168  = 168
+      started_by_others = 48
+    }
+    error_message = "found ${jsonencode(local.success_alarms)}"
+  }
+  assert {
+    condition     = !anytrue([for name in ["weekly", "monthly", "last_day", "spring", "one_year", "paused", "told_of_nothing"] : contains(keys(local.success_alarms), name)])
+    error_message = "No alarm without an interval that fits into a week, nor against the entry's word."
+  }
+  assert {
+    condition     = { for name, alarm in aws_cloudwatch_metric_alarm.change : name => alarm.threshold if startswith(name, "told") } == { "told_of_little/duration" = 500, "told_of_little/rows" = 10 }
+    error_message = "An entry has its own limits."
+  }
+  assert {
+    condition     = !anytrue([for name in ["weekly", "monthly", "paused", "started_by_others"] : contains(keys(local.change_days), name)])
+    error_message = "Changes need two runs within a week."
+  }
+  assert {
+    condition = { for name in ["daily", "weekly", "spring", "paused"] : name => output.jobs[name].alarms } == {
+      daily  = ["no success for 26 hours", "duration changes by more than 200 %", "rows changes by more than 50 %"]
+      weekly = ["no alarm on missing successes: CloudWatch looks back 168 hours, and 170 were needed"]
+      spring = ["no alarm on missing successes: no schedule that repeats within a week"]
+      paused = ["no alarm on missing successes: the entry is not enabled"]
+    }
+    error_message = "found ${jsonencode({ for name, job in output.jobs : name => job.alarms })}"
+  }
+  assert {
+    condition     = tolist(flatten([for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName])) == sort([for name in keys(local.pipelines) : "job-${name}"]) && length(aws_cloudwatch_event_rule.failed) == 2
+    error_message = "Each job is in one rule."
   }
 }
