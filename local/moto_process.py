@@ -97,6 +97,15 @@ def update_job(self: GlueResponse) -> ActionResult:
     return ActionResult({"JobName": job.name})
 
 
+def batch_stop_job_run(self: GlueResponse) -> ActionResult:
+    """BatchStopJobRun, which moto 5.2 lacks."""
+    name, ids = self.parameters["JobName"], self.parameters["JobRunIds"]
+    for run in self.glue_backend.get_job(name).job_runs:
+        if run.job_run_id in ids:
+            run.status = "STOPPED"
+    return ActionResult({"SuccessfulSubmissions": [{"JobName": name, "JobRunId": one} for one in ids], "Errors": []})
+
+
 def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -106,6 +115,7 @@ def main() -> None:
     GlueResponse.delete_connection = delete_connection
     GlueResponse.update_connection = update_connection
     GlueResponse.update_job = update_job
+    GlueResponse.batch_stop_job_run = batch_stop_job_run
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201
