@@ -30,8 +30,15 @@ WORDS = {
         "out of memory": "メモリ不足",
         "earlier": " ({} の時点)",
         "extrapolated": "約 ",
+        "limit": "この計測では 1 回を {:g} 秒で打ち切りました (「約」は途中までの速さからの推定)。",
     },
-    "en": {"out of time": "out of time", "out of memory": "out of memory", "earlier": " at {}", "extrapolated": "~"},
+    "en": {
+        "out of time": "out of time",
+        "out of memory": "out of memory",
+        "earlier": " at {}",
+        "extrapolated": "~",
+        "limit": "A run was stopped after {:g} seconds ("~": estimated from its speed until then).",
+    },
 }
 
 
@@ -103,9 +110,12 @@ def default(field: Mapping[str, Any], language: str, *, required: bool) -> str:
 
 def by_hand(language: str) -> Iterator[str]:
     """What one would write by hand against the job: seconds and peak memory of docs/benchmark.json."""
-    found = Measurements(json.loads((ROOT / "docs" / "benchmark.json").read_text(encoding="utf-8")))
+    results = json.loads((ROOT / "docs" / "benchmark.json").read_text(encoding="utf-8"))
+    found = Measurements(results)
     cases = ((SMALL, TABLE), (MIDDLE, TABLE), (SMALL, BIG_TABLE), (MIDDLE, BIG_TABLE))
     yield from pipe_table(BY_HAND[language], (by_hand_row(found, case, language) for case in cases))
+    yield ""
+    yield WORDS[language]["limit"].format(results["seconds_limit"])
 
 
 def by_hand_row(found: Measurements, case: Sequence[int], language: str) -> tuple[str, ...]:

@@ -100,10 +100,11 @@ def update_job(self: GlueResponse) -> ActionResult:
 def batch_stop_job_run(self: GlueResponse) -> ActionResult:
     """BatchStopJobRun, which moto 5.2 lacks."""
     name, ids = self.parameters["JobName"], self.parameters["JobRunIds"]
-    for run in self.glue_backend.get_job(name).job_runs:
-        if run.job_run_id in ids:
-            run.status = "STOPPED"
-    return ActionResult({"SuccessfulSubmissions": [{"JobName": name, "JobRunId": one} for one in ids], "Errors": []})
+    found = [run for run in self.glue_backend.get_job(name).job_runs if run.job_run_id in ids]
+    for run in found:
+        run.status = "STOPPED"
+    stopped = [{"JobName": name, "JobRunId": run.job_run_id} for run in found]
+    return ActionResult({"SuccessfulSubmissions": stopped, "Errors": []})
 
 
 def main() -> None:

@@ -154,6 +154,17 @@ def test_diagram_shows_the_stages_of_a_run(language, page):
         assert glue_job.TEXTS[language][known].split(":")[1].split("(")[0].strip(" {job}") in diagram
 
 
+# --- contributing
+
+
+def test_contributing_names_what_exists():
+    sources = [*ROOT.glob("*.py"), *ROOT.glob("*.tf"), *ROOT.glob("*/*.py"), *ROOT.glob("*/*.json"), ROOT / "Makefile"]
+    known = set(re.findall(r"[\w-]+", "\n".join(path.read_text(encoding="utf-8") for path in sources)))
+    for name in re.findall(r"`([^`]+)`", read("CONTRIBUTING.md")):
+        words = set(re.findall(r"[\w-]+", name.partition(" CASES")[0]))
+        assert (ROOT / name).exists() or words <= known, name
+
+
 # --- both languages
 
 

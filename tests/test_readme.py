@@ -200,7 +200,7 @@ def operate(runbook: Runbook, aws: Aws, published: bytes) -> None:
     place = {"Bucket": "lake", "Key": "out/customers.csv"}
     s3, glue = aws.client("s3"), aws.client("glue")
     assert "s3://lake/out/customers.csv" in runbook.follow("export JOB")
-    assert "SUCCEEDED" in runbook.follow("get-job-runs", "--max-items 5")
+    assert "SUCCEEDED" in runbook.follow("get-job-runs", "--max-results 5")
     runbook.follow("filter-log-events")
 
     runbook.follow("put-bucket-versioning")
