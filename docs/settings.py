@@ -30,14 +30,14 @@ WORDS = {
         "out of memory": "メモリ不足",
         "earlier": " ({} の時点)",
         "extrapolated": "約 ",
-        "limit": "この計測では 1 回を {:g} 秒で打ち切りました (「約」は途中までの速さからの推定)。",
+        "limit": "この計測では 1 回を {:g} 秒で打ち切りました (「約」は一部の実行からの推定)。",
     },
     "en": {
         "out of time": "out of time",
         "out of memory": "out of memory",
         "earlier": " at {}",
         "extrapolated": "~",
-        "limit": "A run was stopped after {:g} seconds ("~": estimated from its speed until then).",
+        "limit": "A run was stopped after {:g} seconds (with ~: estimated from a part of it).",
     },
 }
 
