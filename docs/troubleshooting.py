@@ -26,7 +26,7 @@ DETAILS = {
         "connection": "接続名",
         "driver": "クラス",
         "encoding": "文字コード",
-        "expected": "期待する値",
+        "expected": "期待値",
         "fields": "項目",
         "found": "実際",
         "host": "ホスト",
