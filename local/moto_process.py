@@ -107,6 +107,13 @@ def batch_stop_job_run(self: GlueResponse) -> ActionResult:
     return ActionResult({"SuccessfulSubmissions": stopped, "Errors": []})
 
 
+def update_trigger(self: GlueResponse) -> ActionResult:
+    """UpdateTrigger, which moto 5.2 lacks, of the schedule."""
+    trigger = self.glue_backend.get_trigger(self.parameters["Name"])
+    trigger.schedule = self.parameters["TriggerUpdate"].get("Schedule", trigger.schedule)
+    return ActionResult({"Trigger": trigger.as_dict()})
+
+
 def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -117,6 +124,7 @@ def main() -> None:
     GlueResponse.update_connection = update_connection
     GlueResponse.update_job = update_job
     GlueResponse.batch_stop_job_run = batch_stop_job_run
+    GlueResponse.update_trigger = update_trigger
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201
