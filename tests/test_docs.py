@@ -122,6 +122,15 @@ def test_template_is_shown_without_braces():
     assert troubleshooting.readable("{place}", "ja") == "‹場所›"
 
 
+def test_messages_of_local_are_found():
+    rows = list(troubleshooting.local_rows())
+    raised = sum(
+        len(re.findall(r"raise (?:Runner|Service)Error\(", path.read_text())) for path in ROOT.glob("local/*.py")
+    )
+    assert len(rows) == raised
+    assert all(message for message, _ in rows)
+
+
 # --- the flow
 
 
