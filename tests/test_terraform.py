@@ -249,7 +249,7 @@ def test_deployed_jobs_publish_what_the_demo_publishes(deployment, ran):
 
 
 def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
-    assert [message["text"] for message in deployment.slack.messages] == [
+    assert [message["text"].splitlines()[0] for message in deployment.slack.messages] == [
         "✅ job-acme: 出力しました",
         "✅ job-beta: published",
         "❌ job-acme: 失敗しました (出力)",
