@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import html
 import io
 import json
 import os
@@ -14,9 +15,11 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local import report, slack_page
 from local.deploy import Pipeline, deploy
 from local.services import Aws, MariaDB, SlackReceiver, start_process, stop_process
 
@@ -25,7 +28,11 @@ ROWS = 50_000
 RECORDS = 30_000
 PREVIEW_ROWS = 8
 CELL_WIDTH = 20
-PIPELINE = Pipeline("demo", "customers", "demo-source", "in/customers.json", "demo-output", "out/customers.csv")
+PIPELINE = Pipeline(
+    *("demo", "customers", "demo-source", "in/customers.json", "demo-output", "out/customers.csv"),
+    arguments={"unmatched_file": "out/customers-unmatched.csv"},
+)
+FOLDER = ROOT / "build" / "demo"
 TABLE = """
 CREATE TABLE customers (
   id BIGINT PRIMARY KEY,
@@ -163,15 +170,16 @@ def show_counts(result: Mapping[str, Any]) -> None:
 
 
 def show_message(message: Mapping[str, Any]) -> None:
-    """A Slack message as text."""
+    """A Slack message as text, links by their labels."""
     for block in message["blocks"]:
         if "fields" in block:
             facts = [field["text"].replace("*", "").split("\n", 1) for field in block["fields"]]
-            for name, value in facts:
-                print(f"  │ {fit(name, 16)} {value}")
+            lines = [f"{fit(name, 16)} {value}" for name, value in facts]
+            text = "\n".join(line.replace("\n", " · ") for line in lines)
         else:
-            for line in block["text"]["text"].splitlines():
-                print(f"  │ {line}")
+            text = " · ".join(item["text"] for item in block.get("elements", [block.get("text")]))
+        for line in re.sub(r"<[^|>]*\|([^>]*)>", r"\1", text).replace("`", "").splitlines():
+            print(f"  │ {html.unescape(line)}")
 
 
 def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: SlackReceiver) -> None:
@@ -200,14 +208,8 @@ def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: Sl
 def show_outcome(aws: Aws, slack: SlackReceiver, result: Mapping[str, Any] | None) -> None:
     """Counts, CSV and Slack messages of the run."""
     if result:
-        data = (
-            aws.client("s3")
-            .get_object(Bucket=PIPELINE.destination_bucket, Key=PIPELINE.destination_file)["Body"]
-            .read()
-        )
-        target = ROOT / "build" / "demo" / "customers.csv"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        target = fetch(aws, PIPELINE.destination_file)
+        data = target.read_bytes()
         print("\nCounts")
         show_counts(result)
         print(f"\nCSV: {result['output']}, saved as {target.relative_to(ROOT)}")
@@ -216,6 +218,26 @@ def show_outcome(aws: Aws, slack: SlackReceiver, result: Mapping[str, Any] | Non
     for message in slack.messages:
         print("\nSlack message")
         show_message(message)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    page = FOLDER / "slack.html"
+    page.write_text(slack_page.render(slack.messages, datetime.now(UTC).astimezone()), encoding="utf-8")
+    pages = {
+        "the run report": report.write(
+            str(fetch(aws, f"{PIPELINE.destination_file}.report.json")), FOLDER / "report.html"
+        ),
+        "as Slack shows it": page,
+    }
+    print("\nIn a browser")
+    for name, place in pages.items():
+        print(f"  {name:<20}{place.relative_to(ROOT)}")
+
+
+def fetch(aws: Aws, key: str) -> Path:
+    """An object beside the output, saved."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    target = FOLDER / Path(key).name
+    target.write_bytes(aws.client("s3").get_object(Bucket=PIPELINE.destination_bucket, Key=key)["Body"].read())
+    return target
 
 
 def steps(names: Sequence[str]) -> Iterator[None]:

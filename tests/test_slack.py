@@ -87,15 +87,22 @@ def success(language: str = "en", result: Result = RESULT, last: LastRun | None 
             "ja",
             "✅ job-a: 出力しました",
             "⚠️ 入力にない id がテーブルに 15 件あります: `0`, `1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9` 他 5 件",
-            "入力レコード 1,200 · 一致 1,000 (83.3%) · 入力のみ 200 (16.7%) · 補完したセル 240 (10.0%) · テーブルのみ 15 (1.5%) "
-            "· 所要時間 12.3 s",
+            (
+                "入力レコード 1,200 · 一致 1,000 (83.3%) · 入力のみ 200 (16.7%) · 補完したセル 240 (10.0%) · "
+                "テーブルのみ 15 (1.5%) · 所要時間 12.3 s"
+            ),
         ),
         (
             "en",
             "✅ job-a: published",
-            "⚠️ 15 table rows have an id that the source lacks: `0`, `1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9` +5 more",
-            "Source records 1,200 · Matched 1,000 (83.3%) · Source only 200 (16.7%) · Cells filled 240 (10.0%) "
-            "· Table only 15 (1.5%) · Duration 12.3 s",
+            (
+                "⚠️ 15 table rows have an id that the source lacks: `0`, `1`, `2`, `3`, `4`, `5`, `6`, `7`, `8`, `9` "
+                "+5 more"
+            ),
+            (
+                "Source records 1,200 · Matched 1,000 (83.3%) · Source only 200 (16.7%) · Cells filled 240 (10.0%) "
+                "· Table only 15 (1.5%) · Duration 12.3 s"
+            ),
         ),
     ],
 )
@@ -205,7 +212,20 @@ def test_shares_do_not_round_something_to_nothing(part, whole, text):
 
 
 PINGS = ["<!channel>", "<!here>", "<@U123>", "<#C1|x>", "<https://evil|safe>", "@channel", "&lt;!channel&gt;"]
-MARKS = ["*b*", "_i_", "~s~", "`c`", "```\nblock\n```", "> quote", ":smile:", "|", "\u202egnp.exe", "\x1b[31m", "\r\n", "\udc80"]
+MARKS = [
+    "*b*",
+    "_i_",
+    "~s~",
+    "`c`",
+    "```\nblock\n```",
+    "> quote",
+    ":smile:",
+    "|",
+    "\u202egnp.exe",
+    "\x1b[31m",
+    "\r\n",
+    "\udc80",
+]
 HOSTILE = st.lists(
     st.sampled_from([*PINGS, *MARKS]) | st.text(max_size=3) | st.sampled_from(["<" * 5000, "&" * 200, "あ" * 3000]),
     min_size=1,
