@@ -808,8 +808,8 @@ TEXTS = {
         "duplicates": "⚠️ id の重複: 入力 {source} 件 (すべて出力)、テーブル {table} 件 (1 行だけ使用)",
         "missing_ids": "⚠️ id のないレコード: {count} 件 (補完せずに出力)",
         "fewer_records": "⚠️ 入力レコードが前回の半分未満です: 前回 {last} 件、今回 {count} 件",
-        "cause": "原因: {text}",
-        "hint": "次に確認すること: {text}",
+        "cause": "原因",
+        "hint": "次に確認すること",
         "unchanged": "出力ファイル {output} は前回のままです。",
         "source_records": "入力レコード",
         "matched": "一致",
@@ -850,8 +850,8 @@ TEXTS = {
         "duplicates": "⚠️ Duplicate ids: {source} in the source (all written), {table} in the table (one row used)",
         "missing_ids": "⚠️ Records without an id: {count} (written as they are)",
         "fewer_records": "⚠️ Fewer than half of the last run's records: {last} then, {count} now",
-        "cause": "Cause: {text}",
-        "hint": "Check next: {text}",
+        "cause": "Cause",
+        "hint": "Check next",
         "unchanged": "The output {output} is unchanged.",
         "source_records": "Source records",
         "matched": "Matched",
@@ -957,18 +957,20 @@ def plain(text: str) -> dict[str, Any]:
     return {"type": "plain_text", "text": text, "emoji": False}
 
 
+def columns_of(facts: Mapping[str, str]) -> dict[str, Any]:
+    """Facts in two columns, as the content of a section; it takes ten."""
+    return {"fields": [mrkdwn(f"*{name}*\n{value}") for name, value in facts.items()]}
+
+
 def slack_message(
-    title: str, facts: Mapping[str, str], paragraphs: Sequence[Mapping[str, Any]], notes: Sequence[str], summary: str
+    title: str, sections: Sequence[Mapping[str, Any]], notes: Sequence[str], summary: str
 ) -> dict[str, Any]:
-    """A Block Kit payload: header, paragraphs, facts in two columns, small notes.
+    """A Block Kit payload: header, sections, small notes.
 
     All texts are escaped by the caller. `text` is what notifications, screen readers and old clients show.
     """
     blocks: list[dict[str, Any]] = [{"type": "header", "text": plain(title)}]
-    if facts:
-        fields = [mrkdwn(f"*{name}*\n{value}") for name, value in facts.items()]
-        blocks.append({"type": "section", "fields": fields})
-    blocks += [{"type": "section", "text": dict(text)} for text in paragraphs]
+    blocks += [{"type": "section", **section} for section in sections]
     if notes := [note for note in notes if note]:
         blocks.append({"type": "context", "elements": [mrkdwn(note) for note in notes]})
     return {"text": f"{title}\n{summary}", "blocks": blocks}
@@ -1052,8 +1054,7 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
     ]
     return slack_message(
         title_of("success", settings.language, settings.job_name),
-        counts | facts,
-        paragraphs,
+        [columns_of(counts | facts), *({"text": text} for text in paragraphs)],
         [f"{texts['run']} {as_code(settings.run_id, PLACE_LIMIT)}" if settings.run_id else "", *links],
         " · ".join(f"{name} {value}" for name, value in counts.items()),
     )
@@ -1084,16 +1085,16 @@ class Failure:
 def failure_message(failure: Failure, region: str) -> dict[str, Any]:
     """The message of a run that failed."""
     texts, console = TEXTS[failure.language], Console(region)
-    cause = texts["cause"].format(text=shown(failure.message.cause, CAUSE_LIMIT))
-    hint = texts["hint"].format(text=shown(failure.message.hint, HINT_LIMIT))
-    unchanged = texts["unchanged"].format(output=as_code(failure.output, PLACE_LIMIT))
+    cause, hint = shown(failure.message.cause, CAUSE_LIMIT), shown(failure.message.hint, HINT_LIMIT)
     facts = {texts["seconds"]: duration(failure.seconds, failure.language)}
     if failure.since:
         facts = {texts["since"]: date_text(failure.since)} | facts
+    paragraphs = [mrkdwn(f"*{texts['cause']}*"), plain(cause), mrkdwn(f"*{texts['hint']}*"), plain(hint)]
+    if failure.output:
+        paragraphs.append(mrkdwn(texts["unchanged"].format(output=as_code(failure.output, PLACE_LIMIT))))
     return slack_message(
         title_of("failure", failure.language, failure.job, texts[failure.stage]),
-        facts,
-        [plain(cause), plain(hint), *([mrkdwn(unchanged)] if failure.output else [])],
+        [*({"text": text} for text in paragraphs), columns_of(facts)],
         [
             f"{texts['run']} {as_code(failure.run_id, PLACE_LIMIT)}" if failure.run_id else "",
             link(console.run(failure.job, failure.run_id), texts["open_run"]),

@@ -14,22 +14,19 @@ import boto3
 import jsonschema
 from botocore.exceptions import BotoCoreError, ClientError
 
+import glue_job
 from local.services import ServiceError
 
 ROOT = Path(__file__).resolve().parent.parent
+# Beside those of the job itself.
 TEXTS = {
     "ja": {
         "succeeded": "成功",
         "failed": "失敗",
-        "cause": "原因",
-        "hint": "次に確認すること",
-        "since": "失敗の始まり",
         "last": "最後の成功",
         "records": "入力レコード",
         "rows": "テーブルの行",
         "cells": "出力のセル",
-        "matched": "一致",
-        "source_only": "入力のみ",
         "unmatched": "テーブルのみ",
         "filled_cells": "補完したセル",
         "source_duplicates": "入力の重複 id",
@@ -37,31 +34,22 @@ TEXTS = {
         "missing_ids": "id なし",
         "stages": "段階と時間",
         "columns": "列ごとの値の出どころ",
-        "source": "入力",
-        "table": "テーブル",
-        "empty": "空",
+        "from_source": "入力",
+        "from_table": "テーブル",
+        "from_empty": "空",
         "ids": "テーブルにしかない id",
         "more": "他 {count} 件",
         "listed": "一覧: {url} ({rows} 件)",
         "none": "なし",
-        "run": "実行",
-        "plan": "読み取り方式",
-        "output": "出力",
         "bytes": "バイト",
-        "duration": "所要時間",
     },
     "en": {
         "succeeded": "Succeeded",
         "failed": "Failed",
-        "cause": "Cause",
-        "hint": "Check next",
-        "since": "Failing since",
         "last": "Last success",
         "records": "Source records",
         "rows": "Table rows",
         "cells": "Output cells",
-        "matched": "Matched",
-        "source_only": "Source only",
         "unmatched": "Table only",
         "filled_cells": "Filled from the table",
         "source_duplicates": "Duplicate ids, source",
@@ -69,18 +57,14 @@ TEXTS = {
         "missing_ids": "Without an id",
         "stages": "Stages",
         "columns": "Where the values of each column come from",
-        "source": "Source",
-        "table": "Table",
-        "empty": "Empty",
+        "from_source": "Source",
+        "from_table": "Table",
+        "from_empty": "Empty",
         "ids": "Ids that only the table has",
         "more": "+{count} more",
         "listed": "All of them: {url} ({rows})",
         "none": "None",
-        "run": "Run",
-        "plan": "Read plan",
-        "output": "Output",
         "bytes": "bytes",
-        "duration": "Duration",
     },
 }
 STYLE = """
@@ -231,7 +215,7 @@ def stages_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     whole = max([report["seconds"], *(stage["start"] + stage["seconds"] for stage in report["stages"])])
     lines = [
         row(
-            stage["stage"],
+            texts[stage["stage"]],
             bar(("gap", part(stage["start"], whole)), ("source", max(part(stage["seconds"], whole), 0.003))),
             f"{stage['seconds']:,.1f} s",
         )
@@ -252,7 +236,7 @@ def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
         )
         for column in report["columns"]
     ]
-    return card(texts["columns"], legend((kind, texts[kind]) for kind in kinds), *lines)
+    return card(texts["columns"], legend((kind, texts[f"from_{kind}"]) for kind in kinds), *lines)
 
 
 def ids_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
@@ -270,9 +254,9 @@ def ids_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
 
 def facts_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     """What else is known of the run."""
-    facts = {texts["run"]: report["run_id"] or "-", texts["duration"]: f"{report['seconds']:,.1f} s"}
+    facts = {texts["run"]: report["run_id"] or "-", texts["seconds"]: f"{report['seconds']:,.1f} s"}
     if "output" in report:
-        facts[texts["plan"]] = f"{report['plan']} ({report['plan_reason']})"
+        facts[texts["plan"]] = f"{report['plan']} ({texts[report['plan_reason']]})"
         facts[texts["output"]] = f"{report['output']['bytes']:,} {texts['bytes']}"
     if report["failing_since"]:
         facts[texts["since"]] = report["failing_since"]
@@ -283,11 +267,11 @@ def facts_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
 
 def render(report: Mapping[str, Any]) -> str:
     """The page of a report that keeps to the schema."""
-    texts = TEXTS[report["language"]]
+    texts = glue_job.TEXTS[report["language"]] | TEXTS[report["language"]]
     cards = [facts_card(report, texts)]
     if error := report["error"]:
         told = (f"<p><b>{text(texts[name])}</b><br>{text(error[name])}</p>" for name in ("cause", "hint"))
-        cards.append(card(f"{texts['failed']}: {error['stage']}", *told, kind="error"))
+        cards.append(card(f"{texts['failed']}: {texts[error['stage']]}", *told, kind="error"))
     cards += [f'<section class="warning">{text(warning["text"])}</section>' for warning in report.get("warnings", [])]
     if "counts" in report:
         cards += [counts_card(report, texts), columns_card(report, texts)]

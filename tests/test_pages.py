@@ -126,7 +126,7 @@ def test_report_page_of_a_failure(opened):
         "failing_since": "2026-11-23T18:00:00Z",
     }
     page = opened(report.render(failed))
-    for told in ("失敗: source", "原因の文", "対処の文", "2026-11-23T18:00:00Z", "2026-11-24T18:01:00Z"):
+    for told in ("失敗: 入力の読み取り", "原因の文", "対処の文", "2026-11-23T18:00:00Z", "2026-11-24T18:01:00Z"):
         assert told in page.text
 
 
@@ -186,7 +186,7 @@ def test_slack_page_shows_what_the_messages_say(opened):
         "✅ job-a: published",
         "Matched\n1,000 (83.3%)",
         "❌ job-a: failed (reading the source)",
-        "Cause: cause",
+        "Causecause",
     ):
         assert told in page.text
     assert f"https://{REGION}.console.aws.amazon.com/gluestudio/home?region={REGION}#/job/job-a/run/jr_1" in page.links
