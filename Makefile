@@ -42,10 +42,9 @@ browser: setup # headless Chromium
 demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
 	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
 
-pictures: demo ## docs/slack.png and docs/report.png, of the demo
+pictures: setup ## docs/slack.png and docs/report.png, of the demo
 	@sh local/setup.sh browser fonts
-	$(PYTHON) -m local.browser build/demo/slack.html docs/slack.png 720 560
-	$(PYTHON) -m local.browser build/demo/report.html docs/report.png 900 1180
+	@$(PYTHON) -m local demo --pictures
 
 test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest

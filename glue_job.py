@@ -908,7 +908,8 @@ def shown(text: object, limit: int) -> str:
 
 def as_code(text: object, limit: int) -> str:
     """A value as inline code: the one place in mrkdwn where nothing is formatted, linked or mentioned."""
-    return f"`{shown(str(text).replace('`', 'ˋ'), limit) or ' '}`"
+    inside = shown(str(text).replace("`", "ˋ"), limit)
+    return f"`{inside}`" if inside else '`""`'
 
 
 def link(url: str, label: str) -> str:
@@ -953,8 +954,8 @@ def mrkdwn(text: str) -> dict[str, Any]:
 
 
 def plain(text: str) -> dict[str, Any]:
-    """A text object without markup."""
-    return {"type": "plain_text", "text": text, "emoji": False}
+    """A text object without markup; Slack takes none that is empty."""
+    return {"type": "plain_text", "text": text or "-", "emoji": False}
 
 
 def columns_of(facts: Mapping[str, str]) -> dict[str, Any]:
@@ -3001,8 +3002,8 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
     return Overlay(lines.where(f"unit <> {SUMMARY_UNIT}"), task.columns, header, sizes, counts)
 
 
-# The list of what only the table has. It reads the keys once more, whatever the plan: neither plan brings all rows to
-# where the source's keys are, and an index has the keys alone.
+# The list of what only the table has. It reads the keys once more, whatever the plan: the plans are free to leave out
+# rows that no record wants, and where there is an index it has the keys alone.
 
 IDS_PER_UNIT = 200_000
 
@@ -3015,7 +3016,8 @@ def list_unmatched(spark: SparkSession, session: Session, source: Source, table:
     Raises:
         TableError: the database fails.
     """
-    alone = replace(table, columns=(table.key,))
+    by_key_first = tuple(sorted(table.ordered, key=lambda column: column != table.key))
+    alone = replace(table, columns=(table.key,), ordered=by_key_first)
     keys = alone.keys
 
     def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -3262,10 +3264,8 @@ def upload_lines(
     charset = {"cp932": "windows-31j"}.get(form.encoding, "utf-8")
     tasks, part_bytes = plan_upload(overlay.units, spark.sparkContext.defaultParallelism)
     multipart = stack.enter_context(MultipartUpload(client, bucket, key, f"text/csv; charset={charset}"))
-    upload = Upload(
-        *(bucket, key, multipart.upload_id, part_bytes, form, overlay.columns, header, client.meta.region_name),
-        fingerprint=settings.notify == "on_change",
-    )
+    region, fingerprint = client.meta.region_name, settings.notify == "on_change"
+    upload = Upload(bucket, key, multipart.upload_id, part_bytes, form, overlay.columns, header, region, fingerprint)
     if tasks:
         parts = sorted(to_tasks(overlay, tasks).mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
     else:

@@ -12,7 +12,7 @@ from local.services import ServiceError, exit_on_sigterm
 
 USAGE = (
     "python -m local run JOB_NAME [--key value ...]  |  python -m local report RUN.json [PAGE.html]  |  "
-    "python -m local demo [--keep]"
+    "python -m local demo [--keep] [--pictures]"
 )
 
 
@@ -43,8 +43,8 @@ def main(argv: Sequence[str]) -> int:
             target = Path(page[0]) if page else Path("build") / f"{Path(place).name}.html"
             print(report.write(place, target))
             return 0
-        if command == "demo" and arguments in ([], ["--keep"]):
-            return demo.main(keep=bool(arguments))
+        if command == "demo" and set(arguments) <= {"--keep", "--pictures"}:
+            return demo.main(keep="--keep" in arguments, pictures="--pictures" in arguments)
     except (RunnerError, ServiceError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

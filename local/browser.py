@@ -1,10 +1,9 @@
-"""Headless Chromium: a page as people see it. `python -m local.browser PAGE PICTURE WIDTH HEIGHT [dark]`."""
+"""Headless Chromium: a page as people see it."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -48,8 +47,3 @@ def picture(page: Path, target: Path, width: int, height: int, *, dark: bool = F
     """A PNG of the page."""
     scheme = ["--blink-settings=preferredColorScheme=0"] if dark else []
     run(page, f"--screenshot={target.resolve()}", f"--window-size={width},{height}", *scheme)
-
-
-if __name__ == "__main__":
-    source, to, wide, high, *more = sys.argv[1:]
-    picture(Path(source), Path(to), int(wide), int(high), dark=more == ["dark"])

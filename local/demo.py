@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local import report, slack_page
+from local import browser, report, slack_page
 from local.deploy import Pipeline, deploy
+from local.glue import run_job
 from local.services import Aws, MariaDB, SlackReceiver, start_process, stop_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -249,7 +250,17 @@ def steps(names: Sequence[str]) -> Iterator[None]:
         print(f"      {time.monotonic() - start:.1f} s", flush=True)
 
 
-def main(*, keep: bool) -> int:
+def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
+    """The pictures of docs/: the pages of this run, and what Slack shows of one that fails."""
+    wrong = {"--source_key": "in/customer.json"}
+    run_job(PIPELINE.job, wrong, environment=aws.environment(), output=subprocess.DEVNULL)
+    page = FOLDER / "pictures.html"
+    page.write_text(slack_page.render(slack.messages, datetime.now(UTC).astimezone()), encoding="utf-8")
+    browser.picture(page, ROOT / "docs" / "slack.png", 720, 760)
+    browser.picture(FOLDER / "report.html", ROOT / "docs" / "report.png", 900, 1420)
+
+
+def main(*, keep: bool, pictures: bool = False) -> int:
     """Runs the demo; returns the exit status of the job."""
     start = time.monotonic()
     step = steps(
@@ -273,6 +284,8 @@ def main(*, keep: bool) -> int:
         status, result = run_and_show(aws.environment())
         next(step, None)
         show_outcome(aws, slack, result)
+        if pictures:
+            take_pictures(aws, slack)
         print(f"\nThe demo took {time.monotonic() - start:.0f} s.", flush=True)
         if keep:
             wait_for_ctrl_c(aws.environment(), database, slack)
