@@ -3692,12 +3692,13 @@ class Reporter:
 
     def __init__(self, settings: Settings, progress: Progress) -> None:
         self._settings, self._progress = settings, progress
+        self._client = boto3.client("s3", config=BRIEFLY)
         self._target = {"Bucket": settings.destination_bucket, "Key": settings.report_key}
         self.last: LastRun = within(REPORT_SECONDS, "reading the last run report", self._read) or LastRun()
 
     def _read(self) -> LastRun:
         try:
-            answer = boto3.client("s3", config=BRIEFLY).get_object(**self._target)
+            answer = self._client.get_object(**self._target)
         except ClientError as error:
             # A role that may not list gets 403 for what is not there.
             if error_code(error) in {"NoSuchKey", "NoSuchBucket", "AccessDenied"}:
@@ -3774,7 +3775,7 @@ class Reporter:
         body = json.dumps(report, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
 
         def put() -> None:
-            boto3.client("s3", config=BRIEFLY).put_object(Body=body, ContentType="application/json", **self._target)
+            self._client.put_object(Body=body, ContentType="application/json", **self._target)
 
         within(REPORT_SECONDS, "writing the run report", put)
 

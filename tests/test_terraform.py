@@ -271,6 +271,8 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
         "✅ job-beta: published",
         "❌ job-acme: 失敗しました (出力)",
     ]
+    # The log group that Terraform made, as the console writes it.
+    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Ferror" in json.dumps(deployment.slack.messages[-1])
     status, log = ran["acme fails"]
     assert status == 1
     assert "cp932 has no character" in log.splitlines()[-1]
