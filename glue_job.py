@@ -3672,7 +3672,7 @@ def parse_report(data: bytes) -> LastRun:
     """What counts for the next run in a report (schemas/run_report.schema.json).
 
     Raises:
-        ValueError: it is no report.
+        ValueError, KeyError, TypeError, AttributeError: it is no report.
     """
     report = json.loads(data)
     since, success = report["failing_since"] or "", report["last_success"] or {}
