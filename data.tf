@@ -10,8 +10,8 @@ locals {
   # Where a value stands in: `configs.<name>.<section>.<field>`.
   fields = {
     SecretsManager = ["username", "password", "table_name", "db_name", "credentials_version"]
-    S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file"]
-    slack          = ["slack_webhook"]
+    S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file", "unmatched_file"]
+    slack          = ["slack_webhook", "notify"]
     Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "max_connections"]
     Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
     csv            = ["encoding", "delimiter", "line_ending", "quote", "null", "escape_formulas"]
@@ -59,6 +59,8 @@ locals {
     "S3.source_key"                      = { json = "string", need = true, match = "^[^/$<][^$<]*$", rule = "must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <" }
     "S3.destination_bucket"              = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
     "S3.destination_file"                = { json = "string", need = true, match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
+    "S3.unmatched_file"                  = { json = "string", match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
+    "slack.notify"                       = { json = "string", match = "^(always|on_change|on_failure)$", rule = "must be always, on_change or on_failure" }
     "Database.endpoint"                  = { json = "string", need = true, match = "^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$", rule = "must be the host name of the database, without scheme and port" }
     "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb)$", rule = "must be mysql or mariadb" }
     "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
@@ -154,11 +156,13 @@ locals {
     )]),
   )
 
-  destinations = {
-    for name, entry in local.entries :
-    "s3://${try(entry.S3.destination_bucket, "")}/${try(entry.S3.destination_file, "")}" => name...
-    if try(entry.S3.destination_bucket != null && entry.S3.destination_file != null, false)
-  }
+  written = flatten([
+    for name, entry in local.entries : [
+      for field in ["destination_file", "unmatched_file"] : { name = name, place = "s3://${entry.S3.destination_bucket}/${entry.S3[field]}" }
+      if can("${entry.S3.destination_bucket}${entry.S3[field]}")
+    ]
+  ])
+  destinations  = { for item in local.written : item.place => item.name... }
   names_by_case = { for name, entry in local.entries : lower(name) => name... }
   # A copied entry that kept its name would replace the first one without a word.
   written_twice = [for name in keys(local.entries) : name if length(regexall("\"${name}\"\\s*:\\s*\\{", local.configs_text)) > 1 && can(regex("^[A-Za-z0-9_-]*$", name))]
@@ -180,6 +184,10 @@ locals {
         {
           wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], entry.S3.destination_file)), false)
           text  = "would write its output over its source (S3.destination_file is one of the objects of S3.source_key)"
+        },
+        {
+          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], entry.S3.unmatched_file)), false)
+          text  = "would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)"
         },
         {
           wrong = try(entry.Glue.execution_class == "FLEX" && !contains(["G.1X", "G.2X"], try(entry.Glue.worker_type, local.common_json.Glue.worker_type)), false)
@@ -329,6 +337,7 @@ locals {
       source_key         = entry.S3.source_key
       destination_bucket = entry.S3.destination_bucket
       destination_file   = entry.S3.destination_file
+      unmatched_file     = try(entry.S3.unmatched_file, "")
       db_name            = entry.SecretsManager.db_name
       table_name         = entry.SecretsManager.table_name
       jdbc_url           = "jdbc:mysql://${entry.Database.endpoint}:${entry.Database.port}/${entry.SecretsManager.db_name}${local.driver.class_name == "org.mariadb.jdbc.Driver" ? "?permitMysqlScheme" : ""}"
@@ -345,6 +354,8 @@ locals {
       execution_class   = try(entry.Glue.execution_class, "STANDARD")
       options = merge(
         { for option in ["key", "language"] : "--${option}" => entry[option] if can(entry[option]) },
+        { for option in ["unmatched_file"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
+        { for option in ["notify"] : "--${option}" => entry.slack[option] if can(entry.slack[option]) },
         { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
       )

@@ -37,13 +37,13 @@ import zipimport
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import boto3
 import numpy as np
@@ -54,8 +54,8 @@ import requests
 from awsglue.utils import getResolvedOptions
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pyspark import RDD, Accumulator, AccumulatorParam, Broadcast, StorageLevel
-from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark import RDD, Accumulator, AccumulatorParam, Broadcast, StorageLevel, TaskContext
+from pyspark.sql import Column, DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 LOG = logging.getLogger("glue_job")
@@ -313,13 +313,20 @@ MESSAGES: dict[str, dict[str, Message]] = {
 }
 
 
+REPORTED = "[reported]"
+
+
 class JobError(Exception):
     """A run that cannot go on.
 
     Attributes:
         code: The entry of `MESSAGES`.
         details: What fills its templates (never a secret).
+        reported: Whether Slack has it; the text then ends with REPORTED, by which the rule on Glue's own events
+            (monitoring.tf) knows that nobody need be told again.
     """
+
+    reported = False
 
     def __init__(self, code: str, **details: object) -> None:
         super().__init__(code)
@@ -332,7 +339,7 @@ class JobError(Exception):
         return Message(cause.format(**self.details), hint.format(**self.details))
 
     def __str__(self) -> str:
-        return " ".join(self.message("en"))
+        return " ".join([*self.message("en"), *([REPORTED] if self.reported else [])])
 
 
 class SettingsError(JobError):
@@ -425,6 +432,7 @@ LANGUAGES = ("ja", "en")
 LINE_ENDINGS = {"lf": "\n", "crlf": "\r\n"}
 QUOTES = ("minimal", "all")
 SWITCH = {"true": True, "false": False}
+NOTIFY = ("always", "on_change", "on_failure")
 
 
 @dataclass(frozen=True)
@@ -461,6 +469,8 @@ class Settings:
         db_name, table_name: Where the secret has none (one that RDS manages holds the login alone).
         slack_secret_name: The secret of the webhook, where it is not `secret_name`.
         max_connections: To the database that executors open at a time; 0: CONNECTION_SHARE of what the server takes.
+        notify: When Slack hears of a success, one of `NOTIFY`; of a failure it always does.
+        unmatched_file: The key, beside the output, of the list of all ids that only the table has; empty for none.
     """
 
     job_name: str
@@ -477,6 +487,8 @@ class Settings:
     table_name: str = ""
     slack_secret_name: str = ""
     max_connections: int = 0
+    notify: str = "always"
+    unmatched_file: str = ""
     csv: CsvFormat = field(default_factory=CsvFormat)
 
     @property
@@ -488,6 +500,11 @@ class Settings:
     def destination(self) -> str:
         """The output as a URL for people."""
         return f"s3://{self.destination_bucket}/{self.destination_file}"
+
+    @property
+    def report_key(self) -> str:
+        """The key of the run report, beside the output."""
+        return f"{self.destination_file}.report.json"
 
 
 REQUIRED_ARGUMENTS = (
@@ -507,6 +524,8 @@ OPTIONAL_ARGUMENTS = (
     "table_name",
     "slack_secret_name",
     "max_connections",
+    "notify",
+    "unmatched_file",
     *CSV_ARGUMENTS,
 )
 _OURS = re.compile(r"[a-z]+(_[a-z]+)*")
@@ -596,9 +615,9 @@ def make_settings(arguments: Mapping[str, str]) -> Settings:
     for name in (*REQUIRED_ARGUMENTS, "key"):
         if not arguments.get(name, "id" if name == "key" else ""):
             raise SettingsError("argument_invalid", name=name, value="", expected="a value")
-    if arguments["destination_file"].endswith("/"):
-        value = arguments["destination_file"]
-        raise SettingsError("argument_invalid", name="destination_file", value=value, expected="the key of one object")
+    for name in ("destination_file", "unmatched_file"):
+        if (value := arguments.get(name, "")).endswith("/"):
+            raise SettingsError("argument_invalid", name=name, value=value, expected="the key of one object")
     settings = Settings(
         job_name=arguments["JOB_NAME"],
         run_id=arguments.get("run_id", ""),
@@ -609,13 +628,35 @@ def make_settings(arguments: Mapping[str, str]) -> Settings:
         table_name=arguments.get("table_name", ""),
         slack_secret_name=arguments.get("slack_secret_name", ""),
         max_connections=_count(arguments, "max_connections"),
+        notify=_choice(arguments, "notify", NOTIFY, "always"),
+        unmatched_file=arguments.get("unmatched_file", ""),
         **{name: arguments[name] for name in REQUIRED_ARGUMENTS[1:]},
     )
-    same_bucket = settings.source_bucket == settings.destination_bucket
-    if same_bucket and is_source_key(settings.destination_file, settings.source_key):
-        conflict = f"--destination_file {settings.destination} would overwrite or join the source {settings.source}"
-        raise SettingsError("arguments_conflict", conflict=conflict)
+    check_outputs(settings)
     return settings
+
+
+def check_outputs(settings: Settings) -> None:
+    """Refuses outputs that would overwrite each other or the source, or be read as a source by the next run.
+
+    The run report alone may lie among the sources, as nobody chose its name: `list_objects` leaves it out.
+
+    Raises:
+        SettingsError: two arguments contradict each other.
+    """
+    bucket, report = settings.destination_bucket, settings.report_key
+    if settings.source_bucket == bucket:
+        for name in ("destination_file", "unmatched_file"):
+            key = getattr(settings, name)
+            if key and is_source_key(key, settings.source_key):
+                conflict = f"--{name} s3://{bucket}/{key} would overwrite or join the source {settings.source}"
+                raise SettingsError("arguments_conflict", conflict=conflict)
+        if settings.source_key == report:
+            conflict = f"the run report s3://{bucket}/{report} would overwrite the source"
+            raise SettingsError("arguments_conflict", conflict=conflict)
+    if settings.unmatched_file in {settings.destination_file, report}:
+        conflict = f"--unmatched_file {settings.unmatched_file!r} is the key of the output or of its run report"
+        raise SettingsError("arguments_conflict", conflict=conflict)
 
 
 def is_source_key(key: str, pattern: str) -> bool:
@@ -791,7 +832,13 @@ def make_database(connection: str, properties: Mapping[str, str], secret: Secret
 SLACK_ATTEMPTS = 4
 SLACK_SECONDS = 45.0  # all attempts and waits together
 SLACK_TIMEOUT = (5.0, 10.0)  # connect, read
-SLACK_TEXT_LIMIT = 2_900  # a section takes 3,000 characters
+# A header takes 150 characters, a section 3,000, each of its 10 fields 2,000 (docs.slack.dev/reference/block-kit), all
+# together about 13,200 (msg_blocks_too_long; not documented).
+HEADER_LIMIT = 150
+CAUSE_LIMIT, HINT_LIMIT, PLACE_LIMIT, ID_LIMIT, LINK_LIMIT = 1_800, 900, 300, 80, 1_200
+FEWER = 2  # a run with less than one FEWER-th of the last run's records is a warning
+# What moves the cursor, begins a line or turns the direction of text: none of it is shown, all of it can deceive.
+_INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 TEXTS = {
     "ja": {
@@ -801,8 +848,9 @@ TEXTS = {
         "more": " 他 {count} 件",
         "duplicates": "⚠️ id の重複: 入力 {source} 件 (すべて出力)、テーブル {table} 件 (1 行だけ使用)",
         "missing_ids": "⚠️ id のないレコード: {count} 件 (補完せずに出力)",
-        "cause": "*原因*",
-        "hint": "*次に確認すること*",
+        "fewer_records": "⚠️ 入力レコードが前回の半分未満です: 前回 {last} 件、今回 {count} 件",
+        "cause": "原因",
+        "hint": "次に確認すること",
         "unchanged": "出力ファイル {output} は前回のままです。",
         "source_records": "入力レコード",
         "matched": "一致",
@@ -811,6 +859,8 @@ TEXTS = {
         "unmatched_rows": "テーブルのみ",
         "output": "出力",
         "seconds": "所要時間",
+        "duration": "{minutes} 分 {seconds} 秒",
+        "since": "失敗の始まり",
         "plan": "読み取り方式",
         "few_ids": "id が少なく、キーに索引がある",
         "small_table": "小さなテーブル",
@@ -819,6 +869,11 @@ TEXTS = {
         "key_type": "この型のキーは索引で引けない",
         "index_unused": "データベースが索引を使わない",
         "run": "実行 ID",
+        "open_run": "Glue の実行",
+        "open_logs": "ログ",
+        "open_output": "S3 の出力",
+        "open_list": "テーブルのみの id の一覧",
+        "open_report": "実行レポート",
         "settings": "設定",
         "secret": "シークレット",
         "connection": "接続",
@@ -835,8 +890,9 @@ TEXTS = {
         "more": " +{count} more",
         "duplicates": "⚠️ Duplicate ids: {source} in the source (all written), {table} in the table (one row used)",
         "missing_ids": "⚠️ Records without an id: {count} (written as they are)",
-        "cause": "*Cause*",
-        "hint": "*Check next*",
+        "fewer_records": "⚠️ Fewer than half of the last run's records: {last} then, {count} now",
+        "cause": "Cause",
+        "hint": "Check next",
         "unchanged": "The output {output} is unchanged.",
         "source_records": "Source records",
         "matched": "Matched",
@@ -845,6 +901,8 @@ TEXTS = {
         "unmatched_rows": "Table only",
         "output": "Output",
         "seconds": "Duration",
+        "duration": "{minutes} min {seconds} s",
+        "since": "Failing since",
         "plan": "Read plan",
         "few_ids": "few ids, and an index on the key",
         "small_table": "a small table",
@@ -853,6 +911,11 @@ TEXTS = {
         "key_type": "keys of this type cannot be looked up",
         "index_unused": "the database would not use the index",
         "run": "Run id",
+        "open_run": "Glue run",
+        "open_logs": "Logs",
+        "open_output": "Output in S3",
+        "open_list": "List of table-only ids",
+        "open_report": "Run report",
         "settings": "settings",
         "secret": "secret",
         "connection": "connection",
@@ -865,65 +928,222 @@ TEXTS = {
 }
 
 
+def visible(text: object) -> str:
+    """Text with its invisible characters as escapes, so that no value begins a line of its own or hides another."""
+    return _INVISIBLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(text))
+
+
 def slack_escape(text: object) -> str:
-    """Text with Slack's three control characters escaped (https://api.slack.com/reference/surfaces/formatting)."""
+    """Text with Slack's three control characters escaped (https://docs.slack.dev/messaging/formatting-message-text)."""
     return str(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def slack_message(title: str, facts: Mapping[str, object], paragraphs: Sequence[str]) -> dict[str, Any]:
-    """A Block Kit payload: header, facts in two columns, paragraphs; `text` is the fallback for notifications.
+def shown(text: object, limit: int) -> str:
+    """A value for people: visible, escaped, cut to `limit` characters as Slack counts them (escaped)."""
+    pieces = [slack_escape(char) for char in visible(text)[: limit + 1]]
+    if sum(map(len, pieces)) <= limit:
+        return "".join(pieces)
+    kept = bisect.bisect_right(list(itertools.accumulate(map(len, pieces))), limit - 1)
+    return "".join(pieces[:kept]) + "…"
 
-    `facts` are escaped here; `paragraphs` are mrkdwn whose values the caller has escaped.
+
+def as_code(text: object, limit: int) -> str:
+    """A value as inline code: the one place in mrkdwn where nothing is formatted, linked or mentioned."""
+    inside = shown(str(text).replace("`", "ˋ"), limit)
+    return f"`{inside}`" if inside else '`""`'
+
+
+def link(url: str, label: str) -> str:
+    """A link in mrkdwn; nothing without a URL."""
+    return f"<{slack_escape(url)}|{label}>" if 0 < len(url) <= LINK_LIMIT else ""
+
+
+def quoted(text: str) -> str:
+    """A value as part of a URL."""
+    return quote(text, safe="", errors="backslashreplace")
+
+
+class Console(NamedTuple):
+    """Pages of the AWS console; an empty URL where it lacks something."""
+
+    region: str
+
+    def _url(self, page: str, *needed: str) -> str:
+        return f"https://{self.region}.console.aws.amazon.com/{page}" if all((self.region, *needed)) else ""
+
+    def run(self, job: str, run_id: str) -> str:
+        """A run of a Glue job."""
+        place = f"job/{quoted(job)}/run/{quoted(run_id)}"
+        return self._url(f"gluestudio/home?region={self.region}#/{place}", job, run_id)
+
+    def logs(self, group: str, run_id: str) -> str:
+        """The log streams of a run. In its fragment the console wants `$` for `%`, and names quoted twice."""
+        name = quoted(quoted(group)).replace("%", "$")
+        streams = quoted(f"?logStreamNameFilter={run_id}").replace("%", "$")
+        page = f"cloudwatch/home?region={self.region}#logsV2:log-groups/log-group/{name}{streams}"
+        return self._url(page, group, run_id)
+
+    def object(self, bucket: str, key: str) -> str:
+        """An object in S3."""
+        page = f"s3/object/{quoted(bucket)}?region={self.region}&prefix={quoted(key)}"
+        return self._url(page, bucket, key)
+
+
+def mrkdwn(text: str) -> dict[str, Any]:
+    """A text object in Slack's markup. Verbatim: names and URLs in it are not made links, nor mentions."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def plain(text: str) -> dict[str, Any]:
+    """A text object without markup; Slack takes none that is empty."""
+    return {"type": "plain_text", "text": text or "-", "emoji": False}
+
+
+def columns_of(facts: Mapping[str, str]) -> dict[str, Any]:
+    """Facts in two columns, as the content of a section; it takes ten."""
+    return {"fields": [mrkdwn(f"*{name}*\n{value}") for name, value in facts.items()]}
+
+
+def slack_message(
+    title: str, sections: Sequence[Mapping[str, Any]], notes: Sequence[str], summary: str
+) -> dict[str, Any]:
+    """A Block Kit payload: header, sections, small notes.
+
+    All texts are escaped by the caller. `text` is what notifications, screen readers and old clients show.
     """
-    # Slack counts what it receives: 10 fields of 2,000 characters a section, 150 in a header.
-    lines = [f"*{slack_escape(name)}*\n{slack_escape(value)[:1900]}" for name, value in facts.items()]
-    blocks: list[dict[str, Any]] = [{"type": "header", "text": {"type": "plain_text", "text": title[:150]}}]
-    if lines:
-        blocks.append({"type": "section", "fields": [{"type": "mrkdwn", "text": line} for line in lines[:10]]})
-    blocks += [
-        {"type": "section", "text": {"type": "mrkdwn", "text": text[:SLACK_TEXT_LIMIT]}} for text in paragraphs if text
-    ]
-    return {"text": slack_escape(title), "blocks": blocks}
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": plain(title)}]
+    blocks += [{"type": "section", **section} for section in sections]
+    if notes := [note for note in notes if note]:
+        blocks.append({"type": "context", "elements": [mrkdwn(note) for note in notes]})
+    return {"text": f"{title}\n{summary}", "blocks": blocks}
 
 
-def success_message(settings: Settings, result: Result) -> dict[str, Any]:
-    """The message of a run that published its output."""
-    texts = TEXTS[settings.language]
-    facts = {
+def title_of(kind: str, language: str, job: str, stage: str = "") -> str:
+    """The header of a message; the name of the job gives way where it is too long."""
+    room = HEADER_LIMIT - len(TEXTS[language][kind].format(job="", stage=stage))
+    return TEXTS[language][kind].format(job=shown(job, room), stage=stage)
+
+
+def share(part: int, whole: int) -> str:
+    """A count and its share of the whole: `1 (<0.1%)` is not nothing and `>99.9%` is not all."""
+    if not whole:
+        return f"{part:,}"
+    percent = 100 * part / whole
+    about = "<0.1" if 0 < percent < 0.1 else ">99.9" if 99.9 < percent < 100 else f"{percent:.1f}"  # noqa: PLR2004
+    return f"{part:,} ({slack_escape(about)}%)"
+
+
+def duration(seconds: float, language: str) -> str:
+    """A time span for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    return TEXTS[language]["duration"].format(minutes=f"{minutes:,}", seconds=rest) if minutes else f"{seconds:.1f} s"
+
+
+def size_text(size: int) -> str:
+    """A number of bytes for people."""
+    return f"{size:,} bytes" if size < MIB else f"{size / MIB:,.1f} MiB"
+
+
+def date_text(moment: str) -> str:
+    """An ISO time in UTC as Slack's date, which each reader sees in the time of their place."""
+    found = datetime.fromisoformat(moment)
+    return f"<!date^{int(found.timestamp())}^{{date_num}} {{time}}|{found:%Y-%m-%d %H:%M} UTC>"
+
+
+def warnings_of(result: Result, last: LastRun, language: str) -> dict[str, str]:
+    """What a success should be looked at for, by the names in TEXTS."""
+    texts = TEXTS[language]
+    found = {}
+    if result.source_duplicates or result.table_duplicates:
+        counts = {"source": f"{result.source_duplicates:,}", "table": f"{result.table_duplicates:,}"}
+        found["duplicates"] = texts["duplicates"].format(**counts)
+    if result.missing_ids:
+        found["missing_ids"] = texts["missing_ids"].format(count=f"{result.missing_ids:,}")
+    if result.source_records * FEWER < last.source_records:
+        counts = {"last": f"{last.source_records:,}", "count": f"{result.source_records:,}"}
+        found["fewer_records"] = texts["fewer_records"].format(**counts)
+    return found
+
+
+def success_message(settings: Settings, result: Result, last: LastRun, region: str) -> dict[str, Any]:
+    """The message of a run that published its output; `last` is the run before."""
+    texts, console, bucket = TEXTS[settings.language], Console(region), settings.destination_bucket
+    counts = {
         texts["source_records"]: f"{result.source_records:,}",
-        texts["matched"]: f"{result.matched:,}",
-        texts["source_only"]: f"{result.source_only:,}",
-        texts["filled_cells"]: f"{result.filled_cells:,}",
-        texts["unmatched_rows"]: f"{result.unmatched:,}",
-        texts["seconds"]: f"{result.seconds:.1f} s",
+        texts["matched"]: share(result.matched, result.source_records),
+        texts["source_only"]: share(result.source_only, result.source_records),
+        texts["filled_cells"]: share(result.filled_cells, result.source_records * len(result.columns)),
+        texts["unmatched_rows"]: share(result.unmatched, result.table_rows),
+        texts["seconds"]: duration(result.seconds, settings.language),
+    }
+    facts = {
         texts["plan"]: f"{result.plan} ({texts[result.plan_reason]})" if result.plan_reason else result.plan,
-        texts["run"]: settings.run_id or "-",
-        texts["output"]: f"{result.output} ({result.bytes:,} bytes)",
+        texts["output"]: f"{as_code(result.output, PLACE_LIMIT)}\n{size_text(result.bytes)}",
     }
     paragraphs = []
     if result.unmatched:
-        ids = ", ".join(slack_escape(key[:100]) for key in result.unmatched_ids)
+        ids = ", ".join(as_code(key, ID_LIMIT) for key in result.unmatched_ids)
         rest = result.unmatched - len(result.unmatched_ids)
         more = texts["more"].format(count=f"{rest:,}") if rest > 0 else ""
-        paragraphs.append(texts["unmatched"].format(count=f"{result.unmatched:,}", ids=ids) + more)
-    if result.source_duplicates or result.table_duplicates:
-        counts = {"source": f"{result.source_duplicates:,}", "table": f"{result.table_duplicates:,}"}
-        paragraphs.append(texts["duplicates"].format(**counts))
-    if result.missing_ids:
-        paragraphs.append(texts["missing_ids"].format(count=f"{result.missing_ids:,}"))
-    return slack_message(texts["success"].format(job=settings.job_name), facts, paragraphs)
-
-
-def failure_message(job: str, run_id: str, language: str, stage: str, message: Message, output: str) -> dict[str, Any]:
-    """The message of a run that failed in `stage` and left the output as it was."""
-    texts = TEXTS[language]
-    paragraphs = [
-        f"{texts['cause']}\n{slack_escape(message.cause)}",
-        f"{texts['hint']}\n{slack_escape(message.hint)}",
-        texts["unchanged"].format(output=slack_escape(output)) if output else "",
+        told = texts["unmatched"].format(count=f"{result.unmatched:,}", ids=ids) + more
+        whole = link(console.object(bucket, settings.unmatched_file), texts["open_list"])
+        paragraphs.append(mrkdwn(f"{told}\n{whole}" if whole else told))
+    paragraphs += [mrkdwn(text) for text in warnings_of(result, last, settings.language).values()]
+    links = [
+        link(console.run(settings.job_name, settings.run_id), texts["open_run"]),
+        link(console.object(bucket, settings.destination_file), texts["open_output"]),
+        link(console.object(bucket, settings.report_key), texts["open_report"]),
     ]
-    title = texts["failure"].format(job=job, stage=texts[stage])
-    return slack_message(title, {texts["run"]: run_id or "-"}, paragraphs)
+    return slack_message(
+        title_of("success", settings.language, settings.job_name),
+        [columns_of(counts | facts), *({"text": text} for text in paragraphs)],
+        [f"{texts['run']} {as_code(settings.run_id, PLACE_LIMIT)}" if settings.run_id else "", *links],
+        " · ".join(f"{name} {value}" for name, value in counts.items()),
+    )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a failed run tells.
+
+    Attributes:
+        message: Cause and hint, without secrets.
+        output: The URL of the output that stays as it was; empty where it does not, or is not known.
+        since: When the first of this row of failures was, in UTC; empty where that is not known.
+        log_group: Where its log is.
+    """
+
+    job: str
+    run_id: str
+    language: str
+    stage: str
+    message: Message
+    output: str
+    seconds: float
+    since: str
+    log_group: str
+
+
+def failure_message(failure: Failure, region: str) -> dict[str, Any]:
+    """The message of a run that failed."""
+    texts, console = TEXTS[failure.language], Console(region)
+    cause, hint = shown(failure.message.cause, CAUSE_LIMIT), shown(failure.message.hint, HINT_LIMIT)
+    facts = {texts["seconds"]: duration(failure.seconds, failure.language)}
+    if failure.since:
+        facts = {texts["since"]: date_text(failure.since)} | facts
+    paragraphs = [mrkdwn(f"*{texts['cause']}*"), plain(cause), mrkdwn(f"*{texts['hint']}*"), plain(hint)]
+    if failure.output:
+        paragraphs.append(mrkdwn(texts["unchanged"].format(output=as_code(failure.output, PLACE_LIMIT))))
+    return slack_message(
+        title_of("failure", failure.language, failure.job, texts[failure.stage]),
+        [*({"text": text} for text in paragraphs), columns_of(facts)],
+        [
+            f"{texts['run']} {as_code(failure.run_id, PLACE_LIMIT)}" if failure.run_id else "",
+            link(console.run(failure.job, failure.run_id), texts["open_run"]),
+            link(console.logs(failure.log_group, failure.run_id), texts["open_logs"]),
+        ],
+        f"{cause}\n{hint}",
+    )
 
 
 def post_to_slack(webhook: str, payload: Mapping[str, Any], deadline: float = SLACK_SECONDS) -> bool:
@@ -1330,15 +1550,20 @@ def follow_each_other(splits: Sequence[Sequence[Piece]], summaries: Sequence[Map
     return True
 
 
+def source_matches(source: Source) -> DataFrame:
+    """What the keys of a source are compared with (id string), few of them twice."""
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in blocks_of(batches):
+            match = unpack(block.data, source_schema(block.width)).column(1)
+            yield pa.RecordBatch.from_arrays([pc.unique(match)], names=["id"])
+
+    return block_frame(source.blocks).mapInArrow(read, "id string")
+
+
 def source_ids(source: Source) -> set[str]:
     """The ids of a source, which must be few."""
-
-    def read(rows: Iterable[BlockRow]) -> Iterator[set[str]]:
-        for *_, width, data in rows:
-            yield set(unpack(pa.py_buffer(data), source_schema(width)).column(1).to_pylist())
-
-    ids: set[str] = set().union(*source.blocks.mapPartitions(read).collect())
-    return {key for key in ids if not key.startswith(source.nonce)}
+    return {row.id for row in source_matches(source).collect() if not row.id.startswith(source.nonce)}
 
 
 def check_source(source: Source, settings: Settings) -> None:
@@ -1356,8 +1581,8 @@ def check_source(source: Source, settings: Settings) -> None:
         raise SourceError("key_missing_in_source", place=settings.source, key=settings.key, near=near, columns=columns)
 
 
-def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
-    """The objects that `source_key` means, in key order.
+def list_objects(client: Any, bucket: str, pattern: str, but: str = "") -> list[SourceObject]:
+    """The objects that `source_key` means, in key order, without the key `but`.
 
     Raises:
         SourceError: there is none.
@@ -1374,7 +1599,7 @@ def list_objects(client: Any, bucket: str, pattern: str) -> list[SourceObject]:
             SourceObject(bucket, item["Key"], item["Size"], item["ETag"])
             for page in pages
             for item in page.get("Contents", [])
-            if is_source_key(item["Key"], pattern) and not item["Key"].endswith("/")
+            if is_source_key(item["Key"], pattern) and not item["Key"].endswith("/") and item["Key"] != but
         ]
     except (ClientError, BotoCoreError) as error:
         if isinstance(error, ClientError) and error_code(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
@@ -2487,7 +2712,7 @@ def rows_statement(table: Table, ordered: TableColumn) -> str:
 
 
 def scan_table(
-    spark: SparkSession, session: Session, table: Table, targets: int, wanted: np.ndarray[Any, Any] | None
+    spark: SparkSession, session: Session, table: Table, targets: int, wanted: np.ndarray[Any, Any] | None = None
 ) -> DataFrame:
     """Every row of the table (see `read_rows`), read in parallel.
 
@@ -2757,7 +2982,7 @@ GROUP_BYTES = 16 * MIB  # of records, and of their values, that are overlaid at 
 OVERLAY_SCHEMA = "unit int, data binary"
 SUMMARY_UNIT = -1
 LINES = pa.schema([("ordinal", pa.int64()), ("line", pa.string())])
-COUNTS = ("matched", "filled_cells", "source_duplicates", "table_rows", "matched_rows", "table_duplicates")
+COUNTS = ("matched", "source_duplicates", "table_rows", "matched_rows", "table_duplicates")
 
 
 @dataclass(frozen=True)
@@ -2768,8 +2993,7 @@ class Overlay:
         frame: Rows (unit int, data binary) in no order: blocks of LINES. Ordinals are zero-based in source order.
         columns: The columns of the output.
         header: The header line.
-        units: Of each run of `unit_rows` consecutive rows: how many rows, their UTF-8 bytes.
-        unit_rows: Rows a unit, but for the last.
+        units: Of each unit, a run of consecutive rows: how many rows, their UTF-8 bytes.
         counts: What the report says of the rows (the fields of `Result`).
     """
 
@@ -2777,7 +3001,6 @@ class Overlay:
     columns: tuple[str, ...]
     header: str
     units: tuple[tuple[int, int], ...]
-    unit_rows: int
     counts: Mapping[str, Any]
 
 
@@ -2837,8 +3060,9 @@ class KeyedRows:
 class Tally:
     """What a task counts."""
 
-    def __init__(self) -> None:
-        self.matched = self.filled_cells = self.records = 0
+    def __init__(self, columns: int) -> None:
+        self.matched = self.records = 0
+        self.missing = np.zeros((columns, 2), np.int64)  # of each column: cells the source lacks, and both sides lack
         self.distinct: list[pa.Array] = []
         self.units: dict[int, list[int]] = {}  # rows, bytes
 
@@ -2850,7 +3074,7 @@ class Tally:
         left_out = sum(rows["without_key"] + rows["unmatched"] for rows in table.left_out)
         counts = {
             "matched": self.matched,
-            "filled_cells": self.filled_cells,
+            "missing": self.missing.tolist(),
             "source_duplicates": self.records - distinct,
             "table_rows": int(table.copies.sum()) + left_out,
             "matched_rows": int(table.copies[table.found].sum()),
@@ -2866,7 +3090,7 @@ def _overlayer(task: OverlayTask) -> Callable[[Iterable[pa.RecordBatch]], Iterat
 
     def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         with in_worker():
-            tally, table = Tally(), KeyedRows((), task.keys)
+            tally, table = Tally(len(task.columns)), KeyedRows((), task.keys)
             by_side = itertools.groupby(blocks_of(batches), lambda block: block.kind == SOURCE_BLOCK)
             for of_source, blocks in by_side:
                 if of_source:
@@ -2910,12 +3134,12 @@ def overlay_records(
         rows = pa.array(order[start:end])
         theirs = table.rows.take(at.take(rows))
         values = []
-        for name in task.columns:
+        for number, name in enumerate(task.columns):
             mine = ours[name].take(rows) if name in ours else pa.nulls(len(rows), pa.string())
             value = mine
             if name in task.table_columns and mine.null_count:
                 value = pc.coalesce(mine, theirs.column(task.table_columns.index(name)).combine_chunks())
-            tally.filled_cells += mine.null_count - value.null_count
+            tally.missing[number] += mine.null_count, value.null_count
             values.append(value)
         yield line_blocks(ordinal[order[start:end]], csv_lines(values, task.form), task.unit_rows, tally)
 
@@ -2975,6 +3199,9 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         ids = (summary["unmatched_ids"] for summary in summaries)
         counts["unmatched_ids"] = merged_ids(ids, integer=table.has_integer_key)
         matched_rows = counts.pop("matched_rows")
+        missing = np.sum([summary["missing"] for summary in summaries], axis=0)
+        counts["coverage"] = [[source.records - lacks, lacks - empty, empty] for lacks, empty in missing.tolist()]
+        counts["filled_cells"] = sum(filled for _, filled, _ in counts["coverage"])
         if rows.rest:
             counts |= rows.rest()
     counts["unmatched"] = max(counts["table_rows"] - matched_rows, 0)  # the table may shrink meanwhile
@@ -2987,7 +3214,87 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         raise OutputError("rows_lost", expected=source.records, found=written)
     source.blocks.unpersist()
     header = csv_lines([pa.array([name]) for name in task.columns], form)[0].as_py()
-    return Overlay(lines.where(f"unit <> {SUMMARY_UNIT}"), task.columns, header, sizes, task.unit_rows, counts)
+    return Overlay(lines.where(f"unit <> {SUMMARY_UNIT}"), task.columns, header, sizes, counts)
+
+
+# The list of what only the table has. It reads the keys once more, whatever the plan: the plans are free to leave out
+# rows that no record wants, and where there is an index it has the keys alone.
+
+IDS_PER_UNIT = 200_000
+
+
+def list_unmatched(spark: SparkSession, session: Session, source: Source, table: Table, settings: Settings) -> Overlay:
+    """The ids of the table that no record has, once each, as the lines of `unmatched_file`.
+
+    Integers are in the order of their values, others in that of their bytes.
+
+    Raises:
+        TableError: the database fails.
+    """
+    by_key_first = tuple(sorted(table.ordered, key=lambda column: column != table.key))
+    alone = replace(table, columns=(table.key,), ordered=by_key_first)
+    keys = alone.keys
+
+    def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for block in blocks_of(batches):
+            if block.kind == TABLE_BLOCK:
+                rows = unpack(block.data, table_schema(keys))
+                yield pa.RecordBatch.from_arrays([keys.of(rows), rows.column(keys.at)], names=["id", "text"])
+
+    units = min(max(table.rows // IDS_PER_UNIT, 1), MAX_UNITS)
+    order = F.col("id").cast("decimal(20)") if table.has_integer_key else F.col("id")
+    with database_errors(table.database):
+        ids = scan_table(spark, session, alone, 1).mapInArrow(read, "id string, text string")
+        ids = ids.join(source_matches(source), "id", "left_anti")
+        if not table.unique:
+            ids = ids.groupBy("id").agg(F.min("text").alias("text"))
+        packed = (
+            ids.repartitionByRange(units, order)
+            .sortWithinPartitions(order)
+            .select("text")
+            .mapInArrow(_list_packer(settings.csv), OVERLAY_SCHEMA)
+            .persist(StorageLevel.DISK_ONLY)
+        )
+        summaries = [json.loads(bytes(row.data)) for row in packed.where(f"unit = {SUMMARY_UNIT}").collect()]
+    sizes = sorted((unit, rows, size) for unit, rows, size in summaries if rows)
+    starts = itertools.accumulate((rows for _, rows, _ in sizes), initial=0)
+    places = {unit: (number, start) for number, ((unit, _, _), start) in enumerate(zip(sizes, starts, strict=False))}
+
+    def place(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for unit, data in zip(batch.column(0).to_pylist(), batch.column(1), strict=True):
+                number, start = places[unit]
+                lines = unpack(data.as_buffer(), LINES)
+                moved = lines.set_column(0, "ordinal", pc.add(lines.column(0), start))
+                yield unit_batch([(number, moved.serialize().to_pybytes())])
+
+    frame = packed.where(f"unit <> {SUMMARY_UNIT}").mapInArrow(place, OVERLAY_SCHEMA)
+    header = csv_lines([pa.array([settings.key])], settings.csv)[0].as_py()
+    # The name is what an error calls the column that has a character which the encoding lacks.
+    name = f"{settings.key} (--unmatched_file)"
+    return Overlay(frame, (name,), header, tuple((rows, size) for _, rows, size in sizes), {})
+
+
+def _list_packer(form: CsvFormat) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    """The function that executors run: sorted ids in, OVERLAY_SCHEMA out, the last a summary [unit, rows, bytes].
+
+    A partition is a unit, and its ordinals begin at 0.
+    """
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        context = TaskContext.get()
+        assert context
+        unit, rows, size = context.partitionId(), 0, 0
+        with in_worker():
+            for held in gathered(batches, PACKED_BYTES, lambda batch: batch.nbytes):
+                lines = csv_lines([pa.Table.from_batches(held).column(0).combine_chunks()], form)
+                batch = pa.RecordBatch.from_arrays([pa.array(range(rows, rows + len(lines))), lines], schema=LINES)
+                rows += len(lines)
+                size += pc.sum(pc.binary_length(lines)).as_py()
+                yield unit_batch([(unit, data) for data in pack(batch)])
+            yield unit_batch([(SUMMARY_UNIT, json.dumps([unit, rows, size]).encode())])
+
+    return run
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3003,9 +3310,12 @@ MIN_TASK_BYTES = 3 * MIN_PART_BYTES + MIB
 TASK_BYTES = 64 * MIB
 MAX_TASKS = 2_000
 LINE_BLOCKS_PER_BATCH = 32
-PART_SCHEMA = "part int, etag string, bytes bigint"
+PART_SCHEMA = "part int, etag string, bytes bigint, fingerprint string"
 # No upload takes longer: the default timeout of a whole Glue 5.0 job.
 STALE_UPLOAD_SECONDS = 8 * 60 * 60
+# Bytes are the digits of a number, and its remainder tells contents apart, wherever they are cut into parts. ETags do
+# not: they depend on the parts, and with KMS they are no digests at all. The prime is the last before 2**128.
+FINGERPRINT_PRIME = 2**128 - 159
 
 
 class UploadTask(NamedTuple):
@@ -3029,6 +3339,16 @@ class Upload:
     columns: tuple[str, ...]
     header: bytes
     region: str | None
+    fingerprint: bool = False  # whether somebody will ask if the contents changed
+
+
+class Published(NamedTuple):
+    """An object that a run wrote; the fingerprint is empty where nobody asked for it."""
+
+    rows: int
+    bytes: int
+    etag: str
+    fingerprint: str
 
 
 def plan_upload(units: Sequence[tuple[int, int]], parallelism: int) -> tuple[list[UploadTask], int]:
@@ -3082,32 +3402,33 @@ class MultipartUpload:
         self.upload_id = answer["UploadId"]
         return self
 
-    def complete(self, parts: Sequence[Mapping[str, Any]]) -> None:
-        """Makes the object visible, whole.
+    def complete(self, parts: Sequence[Mapping[str, Any]]) -> str:
+        """Makes the object visible, whole; returns its ETag.
 
         S3 may have done so although its answer was lost; asked again it answers NoSuchUpload.
         """
         self._completing = True
         with output_errors(self._target["Bucket"], self._place, "s3:PutObject"):
             try:
-                self._client.complete_multipart_upload(
+                etag = self._client.complete_multipart_upload(
                     UploadId=self.upload_id, MultipartUpload={"Parts": list(parts)}, **self._target
-                )
+                )["ETag"]
             except (ClientError, BotoCoreError) as error:
-                if not self._is_published(parts):
+                etag = whole_etag([part["ETag"] for part in parts])
+                if not etag or etag != self._published_etag():
                     raise
                 LOG.warning("%s is published, although S3 answered %s", self._place, type(error).__name__)
-                return
         self._done = True
+        return str(etag)
 
-    def _is_published(self, parts: Sequence[Mapping[str, Any]]) -> bool:
+    def _published_etag(self) -> str:
         # By a list, as a role that may not read the output may list it.
         try:
             answer = self._client.list_objects_v2(Bucket=self._target["Bucket"], Prefix=self._target["Key"], MaxKeys=1)
         except (ClientError, BotoCoreError):
-            return False
+            return ""
         found = {item["Key"]: item["ETag"] for item in answer.get("Contents", [])}
-        return found.get(self._target["Key"]) == whole_etag([part["ETag"] for part in parts])
+        return str(found.get(self._target["Key"], ""))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -3177,34 +3498,72 @@ def check_destination(client: Any, bucket: str, key: str) -> None:
                 raise
 
 
-def publish(spark: SparkSession, client: Any, overlay: Overlay, settings: Settings) -> int:
-    """Writes the one CSV object, all or nothing.
+def publish(
+    spark: SparkSession, client: Any, overlay: Overlay, settings: Settings, unmatched: Overlay | None = None
+) -> tuple[Published, Published | None]:
+    """Writes the one CSV object, and the list of unmatched ids where there is one, all or nothing.
 
-    By a multipart upload however small it is: a task that put the whole object would publish it before the run is known
-    to be right, and again at each further attempt.
-
-    Returns:
-        The bytes of the object.
+    By multipart uploads however small they are: a task that put the whole object would publish it before the run is
+    known to be right, and again at each further attempt. Both are complete on the way before either is seen. Then the
+    list comes first: should S3 refuse the output after that, the run fails, and the list is newer than the output.
 
     Raises:
         OutputError: the bucket is missing, a character has no place in the encoding, or rows got lost.
         AwsError: S3 denied a call or failed.
     """
-    form, bucket, key = settings.csv, settings.destination_bucket, settings.destination_file
-    tasks, part_bytes = plan_upload(overlay.units, spark.sparkContext.defaultParallelism)
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", LINE_BLOCKS_PER_BATCH)
+    with ExitStack() as stack:
+        finish = upload_lines(spark, client, overlay, settings, settings.destination_file, stack)
+        listed = None
+        if unmatched:
+            listed = upload_lines(spark, client, unmatched, settings, settings.unmatched_file, stack)()
+        return finish(), listed
+
+
+def upload_lines(
+    spark: SparkSession, client: Any, overlay: Overlay, settings: Settings, key: str, stack: ExitStack
+) -> Callable[[], Published]:
+    """Uploads the parts of one object; returns what makes it visible. The stack aborts it where that was not called."""
+    form, bucket = settings.csv, settings.destination_bucket
     header = encode_lines(overlay.header.encode(), form, overlay.columns, 0)
     header = codecs.BOM_UTF8 + header if form.encoding == "utf-8-sig" else header
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", LINE_BLOCKS_PER_BATCH)
-    rows = to_tasks(overlay, tasks)
     charset = {"cp932": "windows-31j"}.get(form.encoding, "utf-8")
+    tasks, part_bytes = plan_upload(overlay.units, spark.sparkContext.defaultParallelism)
     abort_leftovers(client, bucket, key)
-    with MultipartUpload(client, bucket, key, f"text/csv; charset={charset}") as multipart:
-        region = client.meta.region_name
-        upload = Upload(bucket, key, multipart.upload_id, part_bytes, form, overlay.columns, header, region)
-        found = sorted(rows.mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
+    multipart = stack.enter_context(MultipartUpload(client, bucket, key, f"text/csv; charset={charset}"))
+    region, fingerprint = client.meta.region_name, settings.notify == "on_change"
+    upload = Upload(bucket, key, multipart.upload_id, part_bytes, form, overlay.columns, header, region, fingerprint)
+    if tasks:
+        parts = sorted(to_tasks(overlay, tasks).mapInArrow(_uploader(upload, tasks), PART_SCHEMA).collect())
+    else:
+        parts = [Row(**send(client, upload, 1, bytearray(header)))]
+
+    def finish() -> Published:
         # By the ETags of the attempts Spark took: had another attempt left other bytes, S3 would refuse to complete.
-        multipart.complete([{"PartNumber": part.part, "ETag": part.etag} for part in found])
-    return sum(part.bytes for part in found)
+        etag = multipart.complete([{"PartNumber": part.part, "ETag": part.etag} for part in parts])
+        fingerprint = joined_fingerprint(parts) if upload.fingerprint else ""
+        rows = sum(rows for rows, _ in overlay.units)
+        return Published(rows, sum(part.bytes for part in parts), etag, fingerprint)
+
+    return finish
+
+
+def fingerprint_of(data: bytes | bytearray) -> str:
+    """The remainder of some bytes, in hexadecimal."""
+    found = 0
+    for start in range(0, len(data), MIB):
+        piece = data[start : start + MIB]
+        found = (found * pow(256, len(piece), FINGERPRINT_PRIME) + int.from_bytes(piece, "big")) % FINGERPRINT_PRIME
+    return f"{found:032x}"
+
+
+def joined_fingerprint(parts: Iterable[Row]) -> str:
+    """The remainder of the bytes of all parts, with their length, as a leading zero changes no number."""
+    found = size = 0
+    for part in parts:
+        found = (found * pow(256, part.bytes, FINGERPRINT_PRIME) + int(part.fingerprint, 16)) % FINGERPRINT_PRIME
+        size += part.bytes
+    return f"{size}-{found:032x}"
 
 
 def to_tasks(overlay: Overlay, tasks: Sequence[UploadTask]) -> DataFrame:
@@ -3214,8 +3573,8 @@ def to_tasks(overlay: Overlay, tasks: Sequence[UploadTask]) -> DataFrame:
     """
     numbers = partition_numbers(len(tasks))
     first_rows = [task.first_row for task in tasks]
-    starts = range(0, len(overlay.units) * overlay.unit_rows, overlay.unit_rows)
-    place = number_at((numbers[bisect.bisect(first_rows, start) - 1] for start in starts), "unit")
+    ends = itertools.accumulate(rows for rows, _ in overlay.units)
+    place = number_at((numbers[bisect.bisect_left(first_rows, end) - 1] for end in ends), "unit")
     return overlay.frame.repartition(len(tasks), place).sortWithinPartitions("unit")
 
 
@@ -3242,7 +3601,10 @@ def _uploader(
                     upload_rows(worker_s3_client(upload.region), upload, task, itertools.chain([first], lines))
                 )
             yield pa.RecordBatch.from_pylist(
-                parts, pa.schema([("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64())])
+                parts,
+                pa.schema(
+                    [("part", pa.int32()), ("etag", pa.string()), ("bytes", pa.int64()), ("fingerprint", pa.string())]
+                ),
             )
 
     return run
@@ -3251,7 +3613,7 @@ def _uploader(
 def upload_rows(
     client: Any, upload: Upload, task: UploadTask, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[dict[str, Any]]:
-    """Uploads the rows of one task; yields a part as {part, etag, bytes}.
+    """Uploads the rows of one task; yields a part as {part, etag, bytes, fingerprint}.
 
     The next part is made while UPLOADS_AT_A_TIME others are on their way, so a task holds the bytes of one part more
     than that, and what is left over for the part after. Whatever ends a task, it first waits for those: parts that
@@ -3308,7 +3670,8 @@ def send(client: Any, upload: Upload, number: int, data: bytearray) -> dict[str,
     target = {"Bucket": upload.bucket, "Key": upload.key, "UploadId": upload.upload_id, "PartNumber": number}
     with output_errors(upload.bucket, f"s3://{upload.bucket}/{upload.key}", "s3:PutObject"):
         answer = client.upload_part(Body=data, **target)
-    return {"part": number, "etag": answer["ETag"], "bytes": len(data)}
+    fingerprint = fingerprint_of(data) if upload.fingerprint else ""
+    return {"part": number, "etag": answer["ETag"], "bytes": len(data), "fingerprint": fingerprint}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -3316,6 +3679,7 @@ def send(client: Any, upload: Upload, number: int, data: bytearray) -> dict[str,
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+PROGRESS_SECONDS = 60.0  # between two lines about a stage
 PARTITION_BYTES = 64 * MIB
 CELL_BYTES = 16  # with its part of a block
 STOP_SECONDS = 6.0  # for the tasks of a run that is stopped, and for its message
@@ -3342,26 +3706,69 @@ class Result:
     seconds: float
     output: str
     plan_reason: str = ""  # a name in TEXTS
+    coverage: list[list[int]] = field(default_factory=list)  # of each column: cells of source, of table, empty
+    source_bytes: int = 0
+    etag: str = ""
+    fingerprint: str = ""  # of the output, with notify on_change
+    unmatched_file: dict[str, Any] | None = None  # url, rows, bytes, fingerprint
 
 
 class Progress:
-    """Logs the stages of a run and remembers the one that is on."""
+    """Times the stages of a run, logs one line each as JSON, and knows the one that is on.
 
-    def __init__(self) -> None:
+    Attributes:
+        stage: The one that is on, or was last.
+        stages: Those that ended: name, start and seconds (both since the run began).
+        started: In UTC, ISO 8601.
+    """
+
+    def __init__(self, spark: SparkSession, run_id: str) -> None:
         self.stage = "settings"
+        self.stages: list[dict[str, Any]] = []
+        self.started = now()
+        self._spark, self._run_id = spark, run_id
         self._began = time.monotonic()
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
+    def __call__(self, stage: str) -> Iterator[dict[str, object]]:
+        """Around a stage; what it counts goes into the dictionary."""
         self.stage = stage
-        start = time.monotonic()
-        LOG.info("stage %s begins", stage)
-        yield
-        LOG.info("stage %s took %.1f s", stage, time.monotonic() - start)
+        known: dict[str, object] = {}
+        start, ended = self.seconds, threading.Event()
+        beat = threading.Thread(target=self._tell_tasks, args=(stage, start, ended), daemon=True)
+        beat.start()
+        try:
+            yield known
+        except BaseException:
+            known["failed"] = True
+            raise
+        finally:
+            ended.set()
+            beat.join(1)
+            seconds = round(self.seconds - start, 3)
+            self.stages.append({"stage": stage, "start": round(start, 3), "seconds": seconds})
+            line = {"stage": stage, "seconds": seconds, "run_id": self._run_id, **known}
+            LOG.info("STAGE %s", json.dumps(line, ensure_ascii=False))
+
+    def _tell_tasks(self, stage: str, start: float, ended: threading.Event) -> None:
+        while not ended.wait(PROGRESS_SECONDS):
+            try:
+                tracker = self._spark.sparkContext.statusTracker()
+                found = [tracker.getStageInfo(number) for number in tracker.getActiveStageIds()]
+                active = [info for info in found if info]
+            except Exception:  # the session may be about to end
+                active = []
+            done, tasks = (sum(getattr(info, name) for info in active) for name in ("numCompletedTasks", "numTasks"))
+            LOG.info("stage %s: %.0f s, %d of %d tasks done", stage, self.seconds - start, done, tasks)
 
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def join_partitions(source_bytes: int, table_rows: int, table: Table, parallelism: int) -> int:
@@ -3438,18 +3845,21 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     with progress("connection"):
         database = load_database(boto3.client("glue", config=AWS_CONFIG), settings.connection_name, secret)
         check_destination(s3, settings.destination_bucket, settings.destination_file)
-    with progress("source"):
-        objects = list_objects(s3, settings.source_bucket, settings.source_key)
+    with progress("source") as known:
+        report = settings.report_key if settings.source_bucket == settings.destination_bucket else ""
+        objects = list_objects(s3, settings.source_bucket, settings.source_key, but=report)
+        known |= {"objects": len(objects), "bytes": sum(item.size for item in objects)}
 
     def describe() -> Table:
         with Session(spark, database) as session:
             return describe_table(session, database, settings.key, settings.max_connections)
 
-    def overlay_rows() -> tuple[Overlay, str, str]:
+    def overlay_rows() -> tuple[Overlay | None, Overlay, str, str]:
         with Session(spark, database) as session:
-            return overlay_table(spark, session, source, table, settings)
+            unmatched = list_unmatched(spark, session, source, table, settings) if settings.unmatched_file else None
+            return unmatched, *overlay_table(spark, session, source, table, settings)
 
-    with progress("table"):
+    with progress("table") as known:
         table = persistently(describe, FIRST_WAITS)
         LOG.info(
             "table has %d columns, about %d rows; at most %d connections",
@@ -3457,28 +3867,242 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
             table.rows,
             table.connections,
         )
-    with progress("source"):
+        known |= {"columns": len(table.columns), "rows": table.rows}
+    with progress("source") as known:
         size = sum(item.size for item in objects)
         targets = join_partitions(size, table.rows, table, spark.sparkContext.defaultParallelism)
         threading.Thread(target=plan_ahead, args=(spark, table), daemon=True).start()
         source = read_source(spark, s3, objects, settings, integer_key=table.has_integer_key, targets=targets)
         LOG.info("source has %d records, %d columns, %d bytes", source.records, len(source.columns), source.size)
-    with progress("overlay"):
-        overlay, plan, reason = persistently(overlay_rows, LATER_WAITS)
-    with progress("publish"):
-        size = publish(spark, s3, overlay, settings)
+        known |= {"records": source.records, "columns": len(source.columns)}
+    with progress("overlay") as known:
+        unmatched, overlay, plan, reason = persistently(overlay_rows, LATER_WAITS)
+        known |= {"plan": plan, "matched": overlay.counts["matched"], "unmatched": overlay.counts["unmatched"]}
+    with progress("publish") as known:
+        output, listed = publish(spark, s3, overlay, settings, unmatched)
+        known |= {"rows": output.rows, "bytes": output.bytes}
+    list_place = f"s3://{settings.destination_bucket}/{settings.unmatched_file}"
     return Result(
         source_records=source.records,
         missing_ids=source.missing_ids,
         source_only=source.records - overlay.counts["matched"],
         columns=list(overlay.columns),
-        bytes=size,
+        bytes=output.bytes,
+        etag=output.etag.strip('"'),
+        fingerprint=output.fingerprint,
+        unmatched_file={"url": list_place, **listed._asdict()} if listed else None,
+        source_bytes=source.size,
         plan=plan,
         plan_reason=reason,
         seconds=round(progress.seconds, 1),
         output=settings.destination,
         **overlay.counts,
     )
+
+
+# What is left behind for programs, and for the next run. Nothing here fails a run or holds it for long.
+
+BRIEFLY = Config(retries={"mode": "standard", "total_max_attempts": 1}, connect_timeout=3, read_timeout=5)
+REPORT_SECONDS = METRICS_SECONDS = 8.0
+MAX_REPORT_BYTES = 16 * MIB
+NAMESPACE = "RdsGlueS3Etl"
+COUNT_METRICS = {
+    "SourceRecords": "source_records",
+    "MatchedRecords": "matched",
+    "SourceOnlyRecords": "source_only",
+    "FilledCells": "filled_cells",
+    "UnmatchedRows": "unmatched",
+    "SourceDuplicates": "source_duplicates",
+    "TableDuplicates": "table_duplicates",
+    "TableRows": "table_rows",
+    "MissingIds": "missing_ids",
+}
+
+
+def within(seconds: float, what: str, do: Callable[[], Any]) -> Any:
+    """What `do` returns; None when it fails or takes longer than `seconds`, which is logged.
+
+    A thread, because no timeout of a client bounds the lookup of a name (a VPC without the endpoint).
+    """
+    answers: list[Any] = []
+
+    def attempt() -> None:
+        try:
+            answers.append(do())
+        except Exception as error:
+            problem = error_code(error) if isinstance(error, ClientError) else type(error).__name__
+            LOG.warning("%s failed: %s; the run goes on without it", what, problem)
+            answers.append(None)
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answers:
+        LOG.warning("%s took longer than %g s; the run goes on without it", what, seconds)
+        return None
+    return answers[0]
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """What the report of the run before says; empty where there is none.
+
+    Attributes:
+        failing_since: When the first of a row of failures was, the last of which was that run.
+        success: The last run that succeeded: run_id, ended, source_records, news (see `news_of`).
+    """
+
+    failing_since: str = ""
+    success: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def source_records(self) -> int:
+        return int(self.success.get("source_records", 0))
+
+    @property
+    def news(self) -> Any:
+        return self.success.get("news")
+
+
+def parse_report(data: bytes) -> LastRun:
+    """What counts for the next run in a report (schemas/run_report.schema.json).
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no report.
+    """
+    report = json.loads(data)
+    since, success = report["failing_since"] or "", report["last_success"] or {}
+    if since:
+        datetime.fromisoformat(since)
+    if success and type(success["source_records"]) is not int:
+        raise ValueError("last_success.source_records")
+    return LastRun(since, success)
+
+
+class Reporter:
+    """The run report beside the output; knows that of the run before.
+
+    Attributes:
+        last: What the run before left.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress) -> None:
+        self._settings, self._progress = settings, progress
+        self._client = boto3.client("s3", config=BRIEFLY)
+        self._target = {"Bucket": settings.destination_bucket, "Key": settings.report_key}
+        self.last: LastRun = within(REPORT_SECONDS, "reading the last run report", self._read) or LastRun()
+
+    def _read(self) -> LastRun:
+        try:
+            answer = self._client.get_object(**self._target)
+        except ClientError as error:
+            # A role that may not list gets 403 for what is not there.
+            if error_code(error) in {"NoSuchKey", "NoSuchBucket", "AccessDenied"}:
+                return LastRun()
+            raise
+        try:
+            return parse_report(answer["Body"].read(MAX_REPORT_BYTES))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            LOG.warning("s3://%s/%s is no run report; it will be replaced", *self._target.values())
+            return LastRun()
+
+    def success(self, result: Result) -> None:
+        """Writes the report of a run that published its output."""
+        ended = now()
+        columns = [
+            {"name": name, "source": ours, "table": theirs, "empty": empty}
+            for name, (ours, theirs, empty) in zip(result.columns, result.coverage, strict=True)
+        ]
+        warnings = warnings_of(result, self.last, self._settings.language)
+        success = {
+            "run_id": self._settings.run_id,
+            "ended": ended,
+            "source_records": result.source_records,
+            "news": news_of(result, self.last),
+        }
+        self._write(
+            ended,
+            status="succeeded",
+            plan=result.plan,
+            plan_reason=result.plan_reason,
+            counts={name: getattr(result, name) for name in COUNT_METRICS.values()},
+            columns=columns,
+            unmatched_ids=result.unmatched_ids,
+            unmatched_file=result.unmatched_file,
+            warnings=[{"code": code, "text": text} for code, text in warnings.items()],
+            source_bytes=result.source_bytes,
+            output={
+                "bytes": result.bytes,
+                "etag": result.etag,
+                "fingerprint": result.fingerprint,
+            },
+            last_success=success,
+        )
+
+    def failure(self, failure: JobError) -> None:
+        """Writes the report of a run that failed; what the last success left stays in it."""
+        ended = now()
+        message = failure.message(self._settings.language)
+        self._write(
+            ended,
+            status="failed",
+            error={"code": failure.code, "stage": self._progress.stage, **message._asdict()},
+            failing_since=self.last.failing_since or ended,
+            last_success=dict(self.last.success) or None,
+        )
+
+    def _write(self, ended: str, **facts: Any) -> None:
+        settings, progress = self._settings, self._progress
+        report = {
+            "version": 1,
+            "job": settings.job_name,
+            "run_id": settings.run_id,
+            "language": settings.language,
+            "started": progress.started,
+            "ended": ended,
+            "seconds": round(progress.seconds, 3),
+            "stages": progress.stages,
+            "source": settings.source,
+            "destination": settings.destination,
+            "error": None,
+            "failing_since": None,
+            **facts,
+        }
+        body = json.dumps(report, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
+
+        def put() -> None:
+            self._client.put_object(Body=body, ContentType="application/json", **self._target)
+
+        within(REPORT_SECONDS, "writing the run report", put)
+
+
+def put_metrics(job: str, progress: Progress, result: Result | None) -> None:
+    """Sends the metrics of a run to CloudWatch; without a result those of a failed one."""
+    values: list[tuple[str, float, str, dict[str, str]]] = [
+        ("Succeeded", int(result is not None), "Count", {}),
+        ("DurationSeconds", progress.seconds, "Seconds", {}),
+    ]
+    if result:
+        values += [(metric, getattr(result, name), "Count", {}) for metric, name in COUNT_METRICS.items()]
+        values.append(("OutputBytes", result.bytes, "Bytes", {}))
+    seconds: dict[str, float] = {}
+    for stage in progress.stages:
+        seconds[stage["stage"]] = seconds.get(stage["stage"], 0) + stage["seconds"]
+    values += [("StageSeconds", spent, "Seconds", {"Stage": stage}) for stage, spent in seconds.items()]
+    data = [
+        {
+            "MetricName": metric,
+            "Value": value,
+            "Unit": unit,
+            "Dimensions": [{"Name": name, "Value": text} for name, text in {"Job": job, **more}.items()],
+        }
+        for metric, value, unit, more in values
+    ]
+
+    def put() -> None:
+        boto3.client("cloudwatch", config=BRIEFLY).put_metric_data(Namespace=NAMESPACE, MetricData=data)
+
+    within(METRICS_SECONDS, "sending metrics", put)
 
 
 def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) -> Result:
@@ -3492,10 +4116,11 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
     Raises:
         JobError: the run failed. It carries no cause, as stack traces of drivers may quote what they were given.
     """
-    progress = Progress()
-    secret = None
+    progress = Progress(spark, dict(itertools.pairwise(argv)).get("--JOB_RUN_ID", ""))
+    secret, reporter = None, None
     try:
         settings = make_settings(read_arguments(argv))
+        reporter = Reporter(settings, progress)
         with progress("secret"):
             secret = load_secret(boto3.client("secretsmanager", config=AWS_CONFIG), settings)
         result = transfer(spark, settings, secret, progress)
@@ -3503,7 +4128,7 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
             commit()
     except (Exception, Stopped) as error:
         failure = explain(error, secret, progress.stage)
-        report_failure(failure, argv, secret, progress.stage)
+        report_failure(failure, argv, secret, progress, reporter)
         raise failure from None
     finally:
         if not STOPPING.is_set():
@@ -3511,14 +4136,42 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
             for kept in spark.sparkContext._jsc.getPersistentRDDs().values():
                 kept.unpersist()
     LOG.info("RESULT %s", json.dumps(asdict(result), ensure_ascii=False))
-    post_to_slack(secret.slack_webhook, success_message(settings, result))
+    reporter.success(result)
+    if is_news(settings, result, reporter.last):
+        message = success_message(settings, result, reporter.last, boto3.Session().region_name or "")
+        post_to_slack(secret.slack_webhook, message)
+    put_metrics(settings.job_name, progress, result)
     return result
+
+
+def is_news(settings: Settings, result: Result, last: LastRun) -> bool:
+    """Whether Slack should hear of a success.
+
+    With `on_change` it should when the bytes of the output, what only the table has, or a warning are not those of the
+    last success, and when the run before failed.
+    """
+    if settings.notify == "on_change":
+        return bool(last.failing_since) or last.news != news_of(result, last)
+    return settings.notify == "always"
+
+
+def news_of(result: Result, last: LastRun) -> dict[str, Any]:
+    """What makes one success differ from another to its readers."""
+    return {
+        "fingerprint": result.fingerprint,
+        "unmatched": result.unmatched,
+        "unmatched_ids": result.unmatched_ids,
+        "unmatched_file": (result.unmatched_file or {}).get("fingerprint", ""),
+        "warnings": list(warnings_of(result, last, "en").values()),
+    }
 
 
 def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError:
     """The JobError behind an exception, with secrets taken out; logs the stack trace."""
     redact = secret.redact if secret else str
-    LOG.error("stage %s failed\n%s", stage, redact(traceback.format_exc()))
+    LOG.error("stage %s failed", stage)
+    for line in redact(traceback.format_exc()).splitlines():
+        LOG.error("    | %s", line)
     failure = error if isinstance(error, JobError) else received_from_executor(error)
     if STOPPING.is_set() and not (failure and failure.code == "output_unsure"):
         failure = JobError("stopped")  # whatever else broke with the JVM
@@ -3534,23 +4187,36 @@ def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError
     return failure
 
 
-def report_failure(failure: JobError, argv: Sequence[str], secret: Secret | None, stage: str) -> None:
-    """Tells Slack of a failure, also of one in the job arguments or the secret where these still name the webhook."""
+def report_failure(
+    failure: JobError, argv: Sequence[str], secret: Secret | None, progress: Progress, reporter: Reporter | None
+) -> None:
+    """Tells Slack of a failure, also of one in the job arguments or the secret where these still name the webhook.
+
+    Slack comes first, as a run that is stopped has little time.
+    """
     given = dict(itertools.pairwise(argv))
     webhook = secret.slack_webhook if secret else find_webhook(given)
-    language = given.get("--language", "ja")
+    job, language = given.get("--JOB_NAME", "?"), given.get("--language", "ja")
     language = language if language in LANGUAGES else "ja"
     bucket, key = given.get("--destination_bucket"), given.get("--destination_file")
-    unchanged = bucket and key and stage != "commit" and failure.code != "output_unsure"
-    payload = failure_message(
-        given.get("--JOB_NAME", "?"),
-        given.get("--JOB_RUN_ID", ""),
-        language,
-        stage,
-        failure.message(language),
-        f"s3://{bucket}/{key}" if unchanged else "",
+    unchanged = bucket and key and progress.stage != "commit" and failure.code != "output_unsure"
+    told = Failure(
+        job=job,
+        run_id=given.get("--JOB_RUN_ID", ""),
+        language=language,
+        stage=progress.stage,
+        message=failure.message(language),
+        output=f"s3://{bucket}/{key}" if unchanged else "",
+        seconds=progress.seconds,
+        since=reporter.last.failing_since if reporter else "",
+        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise.
+        log_group=f"{given.get('--custom-logGroup-prefix', f'/aws-glue/jobs/{job}')}/error",
     )
-    post_to_slack(webhook, payload, STOP_SECONDS if STOPPING.is_set() else SLACK_SECONDS)
+    message = failure_message(told, boto3.Session().region_name or "")
+    failure.reported = post_to_slack(webhook, message, STOP_SECONDS if STOPPING.is_set() else SLACK_SECONDS)
+    if reporter:
+        reporter.failure(failure)
+    put_metrics(job, progress, None)
 
 
 def stop_on_sigterm(spark: SparkSession) -> None:
@@ -3598,13 +4264,22 @@ def find_webhook(given: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------------------------------------------------------------
 
 
+class OneLine(logging.Formatter):
+    """A record is a line, whatever its values hold: no value forges a record of its own, or moves the cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 def main() -> None:
     """Runs the job as Glue starts it."""
     from awsglue.context import GlueContext  # noqa: PLC0415  the Java classes behind it exist on Glue alone
     from awsglue.job import Job  # noqa: PLC0415
     from pyspark.context import SparkContext  # noqa: PLC0415
 
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
     LOG.setLevel(logging.INFO)
     glue_context = GlueContext(SparkContext.getOrCreate())
     job = Job(glue_context)

@@ -66,7 +66,18 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "WriteDestination"
         Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
-        Resource = ["${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}"]
+        Resource = [for key in compact([each.value.destination_file, each.value.unmatched_file]) : "${local.s3_arn}${each.value.destination_bucket}/${key}"]
+      },
+      {
+        Sid      = "KeepReport"
+        Action   = ["s3:GetObject", "s3:PutObject"]
+        Resource = ["${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}.report.json"]
+      },
+      {
+        Sid       = "PublishMetrics"
+        Action    = ["cloudwatch:PutMetricData"]
+        Resource  = "*"
+        Condition = { StringEquals = { "cloudwatch:namespace" = "RdsGlueS3Etl" } }
       },
       {
         Sid      = "FindLeftUploads"

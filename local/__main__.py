@@ -1,15 +1,19 @@
-"""The commands: `run` acts as the Glue service for one run, `demo` shows a whole pipeline."""
+"""The commands: `run` acts as the Glue service for one run, `report` shows its report, `demo` a whole pipeline."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from local import demo
+from local import demo, report
 from local.glue import RunnerError, run_job
 from local.services import ServiceError, exit_on_sigterm
 
-USAGE = "python -m local run JOB_NAME [--key value ...]  |  python -m local demo [--keep]"
+USAGE = (
+    "python -m local run JOB_NAME [--key value ...]  |  python -m local report RUN.json [PAGE.html]  |  "
+    "python -m local demo [--keep] [--pictures]"
+)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -34,8 +38,13 @@ def main(argv: Sequence[str]) -> int:
     try:
         if command == "run":
             return run(arguments)
-        if command == "demo" and arguments in ([], ["--keep"]):
-            return demo.main(keep=bool(arguments))
+        if command == "report" and len(arguments) in {1, 2}:
+            place, *page = arguments
+            target = Path(page[0]) if page else Path("build") / f"{Path(place).name}.html"
+            print(report.write(place, target))
+            return 0
+        if command == "demo" and set(arguments) <= {"--keep", "--pictures"}:
+            return demo.main(keep="--keep" in arguments, pictures="--pictures" in arguments)
     except (RunnerError, ServiceError) as error:
         raise SystemExit(str(error)) from None
     except KeyboardInterrupt:

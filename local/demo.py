@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import html
 import io
 import json
 import os
@@ -14,10 +15,13 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from local import browser, report, slack_page
 from local.deploy import Pipeline, deploy
+from local.glue import run_job
 from local.services import Aws, MariaDB, SlackReceiver, start_process, stop_process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +29,11 @@ ROWS = 50_000
 RECORDS = 30_000
 PREVIEW_ROWS = 8
 CELL_WIDTH = 20
-PIPELINE = Pipeline("demo", "customers", "demo-source", "in/customers.json", "demo-output", "out/customers.csv")
+PIPELINE = Pipeline(
+    *("demo", "customers", "demo-source", "in/customers.json", "demo-output", "out/customers.csv"),
+    arguments={"unmatched_file": "out/customers-unmatched.csv"},
+)
+FOLDER = ROOT / "build" / "demo"
 TABLE = """
 CREATE TABLE customers (
   id BIGINT PRIMARY KEY,
@@ -163,15 +171,16 @@ def show_counts(result: Mapping[str, Any]) -> None:
 
 
 def show_message(message: Mapping[str, Any]) -> None:
-    """A Slack message as text."""
+    """A Slack message as text, links by their labels."""
     for block in message["blocks"]:
         if "fields" in block:
             facts = [field["text"].replace("*", "").split("\n", 1) for field in block["fields"]]
-            for name, value in facts:
-                print(f"  │ {fit(name, 16)} {value}")
+            lines = [f"{fit(name, 16)} {value}" for name, value in facts]
+            text = "\n".join(line.replace("\n", " · ") for line in lines)
         else:
-            for line in block["text"]["text"].splitlines():
-                print(f"  │ {line}")
+            text = " · ".join(item["text"] for item in block.get("elements", [block.get("text")]))
+        for line in re.sub(r"<[^|>]*\|([^>]*)>", r"\1", text).replace("`", "").splitlines():
+            print(f"  │ {html.unescape(line)}")
 
 
 def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: SlackReceiver) -> None:
@@ -200,14 +209,8 @@ def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: Sl
 def show_outcome(aws: Aws, slack: SlackReceiver, result: Mapping[str, Any] | None) -> None:
     """Counts, CSV and Slack messages of the run."""
     if result:
-        data = (
-            aws.client("s3")
-            .get_object(Bucket=PIPELINE.destination_bucket, Key=PIPELINE.destination_file)["Body"]
-            .read()
-        )
-        target = ROOT / "build" / "demo" / "customers.csv"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
+        target = fetch(aws, PIPELINE.destination_file)
+        data = target.read_bytes()
         print("\nCounts")
         show_counts(result)
         print(f"\nCSV: {result['output']}, saved as {target.relative_to(ROOT)}")
@@ -216,6 +219,26 @@ def show_outcome(aws: Aws, slack: SlackReceiver, result: Mapping[str, Any] | Non
     for message in slack.messages:
         print("\nSlack message")
         show_message(message)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    page = FOLDER / "slack.html"
+    page.write_text(slack_page.render(slack.messages, datetime.now(UTC).astimezone()), encoding="utf-8")
+    pages = {
+        "the run report": report.write(
+            str(fetch(aws, f"{PIPELINE.destination_file}.report.json")), FOLDER / "report.html"
+        ),
+        "as Slack shows it": page,
+    }
+    print("\nIn a browser")
+    for name, place in pages.items():
+        print(f"  {name:<20}{place.relative_to(ROOT)}")
+
+
+def fetch(aws: Aws, key: str) -> Path:
+    """An object beside the output, saved."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    target = FOLDER / Path(key).name
+    target.write_bytes(aws.client("s3").get_object(Bucket=PIPELINE.destination_bucket, Key=key)["Body"].read())
+    return target
 
 
 def steps(names: Sequence[str]) -> Iterator[None]:
@@ -227,7 +250,17 @@ def steps(names: Sequence[str]) -> Iterator[None]:
         print(f"      {time.monotonic() - start:.1f} s", flush=True)
 
 
-def main(*, keep: bool) -> int:
+def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
+    """The pictures of docs/: the pages of this run, and what Slack shows of one that fails."""
+    wrong = {"--source_key": "in/customer.json"}
+    run_job(PIPELINE.job, wrong, environment=aws.environment(), output=subprocess.DEVNULL)
+    page = FOLDER / "pictures.html"
+    page.write_text(slack_page.render(slack.messages, datetime.now(UTC).astimezone()), encoding="utf-8")
+    browser.picture(page, ROOT / "docs" / "slack.png", 720, 760)
+    browser.picture(FOLDER / "report.html", ROOT / "docs" / "report.png", 900, 1420)
+
+
+def main(*, keep: bool, pictures: bool = False) -> int:
     """Runs the demo; returns the exit status of the job."""
     start = time.monotonic()
     step = steps(
@@ -251,6 +284,8 @@ def main(*, keep: bool) -> int:
         status, result = run_and_show(aws.environment())
         next(step, None)
         show_outcome(aws, slack, result)
+        if pictures:
+            take_pictures(aws, slack)
         print(f"\nThe demo took {time.monotonic() - start:.0f} s.", flush=True)
         if keep:
             wait_for_ctrl_c(aws.environment(), database, slack)

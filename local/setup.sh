@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what a run needs from Debian where it lacks: Java 17, MariaDB and its JDBC driver.
+# Installs what a run needs from Debian where it lacks: Java 17, MariaDB and its JDBC driver; with `browser` also the
+# smallest Chromium, for the tests of pages, with `fonts` what the pictures of docs/ are made with.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
@@ -8,6 +9,14 @@ java -version 2>&1 | grep -q '"17\.' || missing="$missing openjdk-17-jre-headles
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || missing="$missing mariadb-server"
 command -v openssl >/dev/null || missing="$missing openssl"
 test -f "${MARIADB_JDBC_JAR:-/usr/share/java/mariadb-java-client.jar}" || missing="$missing libmariadb-java"
+case " $* " in *" browser "*)
+  command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || missing="$missing chromium-headless-shell"
+esac
+case " $* " in *" fonts "*)
+  for font in fonts-noto-cjk fonts-noto-color-emoji; do
+    dpkg -s "$font" >/dev/null 2>&1 || missing="$missing $font"
+  done
+esac
 test -n "$missing" || exit 0
 
 if test "$(id -u)" = 0; then

@@ -112,6 +112,7 @@ def overlay(
 
     seen: set[str] = set()
     matched = filled = missing = 0
+    coverage = [[0, 0, 0] for _ in output]  # of each column: cells from the source, from the table, empty
     lines = [csv.line(output)]
     for record in records:
         identity = text_of(record.get(key))
@@ -122,11 +123,14 @@ def overlay(
         theirs = dict(zip(columns, chosen[match], strict=True)) if match in chosen else {}
         matched += bool(theirs)
         cells = []
-        for name in output:
+        for name, cover in zip(output, coverage, strict=True):
             value = text_of(record.get(name))
+            cover[0] += value is not None
             if value is None and theirs.get(name) is not None:
                 value = theirs[name]
                 filled += 1
+                cover[1] += 1
+            cover[2] += value is None
             cells.append(value)
         lines.append(csv.line(cells))
 
@@ -146,5 +150,6 @@ def overlay(
         "table_rows": len(rows),
         "table_duplicates": len(rows) - nulls - len(table),
         "columns": output,
+        "coverage": coverage,
     }
     return Expected("".join(lines).encode(csv.encoding), counts)

@@ -256,7 +256,7 @@ def overlay_of(spark: Any, rows: int, size: int, unit_rows: int = 1) -> Overlay:
     )
     frame = lines.mapInArrow(unit_packer(unit_rows), glue_job.OVERLAY_SCHEMA)
     counts = [min(unit_rows, rows - first) for first in range(0, rows, unit_rows)]
-    return Overlay(frame, ("a",), "a\n", tuple((count, count * size) for count in counts), unit_rows, {})
+    return Overlay(frame, ("a",), "a\n", tuple((count, count * size) for count in counts), {})
 
 
 def bytes_of(rows: int, size: int) -> bytes:
@@ -370,14 +370,14 @@ def test_partitions_of_any_size_make_one_object(spark, aws, case):
         piece = lines.mapInArrow(unit_packer(1), glue_job.OVERLAY_SCHEMA).repartition(partitions)
         frame = piece if frame is None else frame.union(piece)
         first += partitions * rows
-    overlay = Overlay(frame, ("a",), "a\n", tuple((1, size) for size in sizes), 1, {})
+    overlay = Overlay(frame, ("a",), "a\n", tuple((1, size) for size in sizes), {})
     client = aws.client("s3")
-    written = publish(spark, client, overlay, settings_for("out/sizes.csv"))
+    written, _ = publish(spark, client, overlay, settings_for("out/sizes.csv"))
     expected = hashlib.sha256(b"a\n")
     for ordinal, size in enumerate(sizes):
         expected.update(bytes([97 + ordinal % 26]) * (size - 1) + b"\n")
     data = read_object(client, "out/sizes.csv")
-    assert (len(data), written) == (2 + sum(sizes),) * 2
+    assert (len(data), written.bytes) == (2 + sum(sizes),) * 2
     assert hashlib.sha256(data).digest() == expected.digest()
     assert not uploads(client)
 

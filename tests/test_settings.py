@@ -48,10 +48,13 @@ def test_all_options():
         db_name="shop",
         table_name="customers",
         slack_secret_name="s",
+        notify="on_change",
+        unmatched_file="out/a-unmatched.csv",
         JOB_RUN_ID="jr_1",
     )
     assert settings.csv == CsvFormat("cp932", "\t", "crlf", "all", "NULL", True)
     assert (settings.key, settings.language, settings.run_id) == ("code", "en", "jr_1")
+    assert (settings.notify, settings.unmatched_file) == ("on_change", "out/a-unmatched.csv")
     assert (settings.db_name, settings.table_name, settings.slack_secret_name) == ("shop", "customers", "s")
 
 
@@ -100,6 +103,16 @@ def test_missing_argument_is_named(name):
         ({"destination_file": "in/a.json"}, "would overwrite or join the source s3://lake/in/a.json"),
         ({"source_key": "out/*.csv"}, "would overwrite or join the source s3://lake/out/*.csv"),
         ({"source_key": "out/"}, "would overwrite or join the source s3://lake/out/"),
+        ({"notify": "never"}, "Job argument --notify is 'never', expected always / on_change / on_failure."),
+        ({"unmatched_file": "out/"}, "Job argument --unmatched_file is 'out/', expected the key of one object."),
+        ({"unmatched_file": "out/a.csv"}, "--unmatched_file 'out/a.csv' is the key of the output or of its run report"),
+        ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output or of its run report"),
+        ({"unmatched_file": "in/a.json"}, "--unmatched_file s3://lake/in/a.json would overwrite or join the source"),
+        (
+            {"source_key": "in/", "unmatched_file": "in/b.csv"},
+            "--unmatched_file s3://lake/in/b.csv would overwrite or join the source s3://lake/in/",
+        ),
+        ({"source_key": "out/a.csv.report.json"}, "the run report s3://lake/out/a.csv.report.json would overwrite the"),
     ],
 )
 def test_wrong_arguments_are_explained(changes, text):

@@ -23,6 +23,8 @@ BEYOND_SCHEMA = {
     "two_logins",
     "null_delimiter",
     "copied",
+    "list_over_output",
+    "list_over_source",
 }
 
 

@@ -64,6 +64,7 @@ class Deployment:
                 "source_key": f"in/{name}.json",
                 "destination_bucket": "lake",
                 "destination_file": f"out/{name}.csv",
+                "unmatched_file": f"out/{name}-unmatched.csv",
             },
             "slack": {"slack_webhook": "<in TF_VAR_credentials>"},
             "Database": {"endpoint": self.database.host, "dbtype": "mariadb", "port": self.database.port},
@@ -248,14 +249,32 @@ def test_deployed_jobs_publish_what_the_demo_publishes(deployment, ran):
     expected = s3.get_object(**place)["Body"].read()
     for name in ("acme", "beta"):
         assert s3.get_object(Bucket="lake", Key=f"out/{name}.csv")["Body"].read() == expected
+        [listed] = re.findall(r'"unmatched": (\d+)', ran[name][1].split(" RESULT ")[1])
+        ids = s3.get_object(Bucket="lake", Key=f"out/{name}-unmatched.csv")["Body"].read()
+        assert ids.count(b"\n") == int(listed) + 1
+
+
+def test_runs_leave_a_report_and_metrics(deployment, ran):
+    body = deployment.aws.client("s3").get_object(Bucket="lake", Key="out/acme.csv.report.json")["Body"].read()
+    report = json.loads(body)
+    assert (report["status"], report["error"]["code"]) == ("failed", "not_encodable")
+    assert report["last_success"]["source_records"] == demo.RECORDS
+    for secret in deployment.secrets:
+        assert secret.encode() not in body
+    assert "[reported]" in ran["acme fails"][1].splitlines()[-1]
+    found = deployment.aws.client("cloudwatch").list_metrics(Namespace="RdsGlueS3Etl", MetricName="Succeeded")
+    jobs = {dimension["Value"] for metric in found["Metrics"] for dimension in metric["Dimensions"]}
+    assert jobs >= {"job-acme", "job-beta"}
 
 
 def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
-    assert [message["text"] for message in deployment.slack.messages] == [
+    assert [message["text"].splitlines()[0] for message in deployment.slack.messages] == [
         "✅ job-acme: 出力しました",
         "✅ job-beta: published",
         "❌ job-acme: 失敗しました (出力)",
     ]
+    # The log group that Terraform made, as the console writes it.
+    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Ferror" in json.dumps(deployment.slack.messages[-1])
     status, log = ran["acme fails"]
     assert status == 1
     assert "cp932 has no character" in log.splitlines()[-1]
@@ -290,8 +309,13 @@ def s3_call(request: dict[str, Any]) -> Iterator[Call]:
 
 
 def json_call(request: dict[str, Any], headers: dict[str, str]) -> Iterator[Call]:
-    target = headers["x-amz-target"]
-    body = json.loads(base64.b64decode(request["body"]))
+    target = headers.get("x-amz-target", "")
+    text = base64.b64decode(request["body"]).decode()
+    if not target:  # CloudWatch speaks the query protocol
+        form = parse_qs(text)
+        yield Call(f"cloudwatch:{form['Action'][0]}", "*", (("cloudwatch:namespace", form["Namespace"][0]),))
+        return
+    body = json.loads(text)
     if target == "AWSGlue.GetConnection":
         for resource in ("catalog", f"connection/{body['Name']}"):
             yield Call("glue:GetConnection", f"arn:aws:glue:{REGION}:{ACCOUNT}:{resource}")

@@ -43,11 +43,13 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.copied is written twice in the file; give each entry a name of its own",
       "${var.configs_file}: configs.flex runs FLEX, which needs the worker type G.1X or G.2X",
       "${var.configs_file}: configs.in_source_folder would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
+      "${var.configs_file}: configs.list_over_source would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.not_an_object must be an object with SecretsManager, S3, slack and Database",
       "${var.configs_file}: configs.null_delimiter has csv.null \"n;a\", which holds csv.delimiter",
       "${var.configs_file}: configs.over_itself would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.two_logins has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them",
       "${var.configs_file}: configs.Case and configs.case differ only in case, and IAM roles do not",
+      "${var.configs_file}: configs.list_over_output and configs.list_over_output write the same output s3://lake/out/list_over_output.csv",
       "${var.configs_file}: configs.twice_a and configs.twice_b write the same output s3://lake/out/twice.csv",
       "${var.common_settings_file}: Glue.glue_version is \"4.0\": must be 5.0 or 5.1 (the job is tested with 5.0)",
       "${var.common_settings_file}: Glue.number_of_workers is 300: must be a whole number from 2 to 299",
@@ -78,12 +80,14 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.language.language is \"fr\": must be ja or en",
       "${var.configs_file}: configs.leading_slash.S3.source_key is \"/in/a.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
       "${var.configs_file}: configs.line_ending.csv.line_ending is \"cr\": must be lf or crlf",
+      "${var.configs_file}: configs.list_folder.S3.unmatched_file is \"lists/\": must be the key of one object, without a leading or trailing / and without * ? $ <",
       "${var.configs_file}: configs.max_connections.Database.max_connections is 0: must be a whole number from 1 to 99999",
       "${var.configs_file}: configs.no_s3.S3.destination_bucket is missing: must be the name of a bucket",
       "${var.configs_file}: configs.no_s3.S3.destination_file is missing: must be the key of one object, without a leading or trailing / and without * ? $ <",
       "${var.configs_file}: configs.no_s3.S3.source_bucket is missing: must be the name of a bucket",
       "${var.configs_file}: configs.no_s3.S3.source_key is missing: must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
       "${var.configs_file}: configs.no_table.SecretsManager.table_name is missing: must be the name of a table (1 to 64 characters)",
+      "${var.configs_file}: configs.notify.slack.notify is \"never\": must be always, on_change or on_failure",
       "${var.configs_file}: configs.null_quoted.csv.null is \"\\\"\": must be a text without quotes and line breaks",
       "${var.configs_file}: configs.port_high.Database.port is \"65536\": must be a port from 1 to 65535",
       "${var.configs_file}: configs.port_text.Database.port is \"mysql\": must be a port from 1 to 65535",
@@ -104,7 +108,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, log_retention_days, permissions_boundary, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
       "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
-      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, source_bucket, source_key",
+      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
   }
@@ -202,6 +206,10 @@ run "an_entry_becomes_one_pipeline" {
   assert {
     condition     = local.pipelines["first"].options == { "--key" = "code", "--language" = "en", "--csv_encoding" = "cp932", "--csv_escape_formulas" = "true" }
     error_message = "Options become job arguments."
+  }
+  assert {
+    condition     = local.pipelines["second"].options == { "--unmatched_file" = "out/second-unmatched.csv", "--notify" = "on_change" }
+    error_message = "So do those of sections."
   }
   assert {
     condition     = [for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName] == [["job-first", "job-second"]]
