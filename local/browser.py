@@ -21,7 +21,8 @@ def run(page: Path, *options: str) -> str:
     """
     found = next(filter(None, map(shutil.which, PROGRAMS)), None)
     if not found:
-        raise ServiceError("Chromium is not installed. Run: apt-get install chromium-headless-shell")
+        message = "Chromium is not installed. Run: apt-get install chromium-headless-shell"
+        raise ServiceError(message)
     with tempfile.TemporaryDirectory(prefix="chromium-") as home:
         # No sandbox: root may not have one, and the page is our own.
         common = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={home}"]

@@ -148,7 +148,7 @@ def stages_of_the_job() -> list[str]:
                 case _:
                     yield from entered(child)
 
-    return [glue_job.Progress().stage, *entered(functions["run"])]
+    return [glue_job.Progress(None, "").stage, *entered(functions["run"])]
 
 
 @pytest.mark.parametrize(("language", "page"), READMES.items())
