@@ -14,19 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import glue_job
-from glue_job import (
-    TableColumn,
-    TableError,
-    hash_ranges,
-    integer_cuts,
-    key_literal,
-    make_database,
-    quote_name,
-    range_predicates,
-    table_error,
-    text_expression,
-    text_literal,
-)
+from glue_job import MySQL, PostgreSQL, TableColumn, TableError, hash_ranges, integer_cuts, make_database, range_predicates, table_error
 from tests.test_secret import SECRET
 
 DATABASE = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET)
@@ -124,11 +112,11 @@ HOSTILE = ["a`b", 'a"b', "a'b", "a,b", "a.b", "a b", "列", "a\\b", "select", "m
 
 
 def test_names_need_no_care(pipeline):
-    columns = ", ".join(f"{quote_name(name)} INT" for name in HOSTILE)
+    columns = ", ".join(f"{MySQL().quote_name(name)} INT" for name in HOSTILE)
     table = f"t`{pipeline.name}"
     pipeline.sql(
-        f"CREATE TABLE {quote_name(table)} (id INT PRIMARY KEY, {columns})",
-        f"INSERT INTO {quote_name(table)} VALUES (1, {', '.join(map(str, range(len(HOSTILE))))})",
+        f"CREATE TABLE {MySQL().quote_name(table)} (id INT PRIMARY KEY, {columns})",
+        f"INSERT INTO {MySQL().quote_name(table)} VALUES (1, {', '.join(map(str, range(len(HOSTILE))))})",
     )
     pipeline.secret(table_name=table)
     pipeline.put(b'{"id":1,"line":null}')
@@ -209,7 +197,7 @@ def test_hashed_ranges_cover_every_key_once(pipeline):
     pipeline.sql(f"CREATE TABLE {pipeline.name} (k DATETIME(3))")
     pipeline.sql(f"INSERT INTO {pipeline.name} SELECT NOW() + INTERVAL seq SECOND FROM seq_1_to_100")
     pipeline.sql(f"INSERT INTO {pipeline.name} VALUES (NULL), ('2026-01-01')")
-    [counts] = pipeline.table_texts([f"COUNT(IF({predicate}, 1, NULL))" for predicate in hash_ranges(7)])
+    [counts] = pipeline.table_texts([f"COUNT(IF({predicate}, 1, NULL))" for predicate in hash_ranges(MySQL(), 7)])
     assert sum(counts) == 102
     assert min(counts) > 0
 
@@ -259,14 +247,14 @@ def test_ranges_of_skewed_and_sparse_ids_are_even(ids, doubled):
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_literals_hold_no_text_that_could_end_them(text):
-    literal = text_literal(text)
+    literal = MySQL().text_literal(text)
     assert set(literal.removeprefix("_utf8mb4 x'").removesuffix("'")) <= set("0123456789abcdef")
 
 
 def test_text_expressions():
-    assert text_expression(TableColumn("a`b", "int", "int(11)")) == "CAST(`a``b` AS CHAR CHARACTER SET utf8mb4)"
-    assert text_expression(TableColumn("a", "bit", "bit(8)")) == "CAST(`a` + 0 AS CHAR CHARACTER SET utf8mb4)"
-    assert text_expression(TableColumn("a", "blob", "blob")) == "LOWER(HEX(`a`))"
+    assert MySQL().text_expression(TableColumn("a`b", "int", "int(11)")) == "CAST(`a``b` AS CHAR CHARACTER SET utf8mb4)"
+    assert MySQL().text_expression(TableColumn("a", "bit", "bit(8)")) == "CAST(`a` + 0 AS CHAR CHARACTER SET utf8mb4)"
+    assert MySQL().text_expression(TableColumn("a", "blob", "blob")) == "LOWER(HEX(`a`))"
 
 
 @pytest.mark.parametrize(
@@ -291,7 +279,7 @@ def test_text_expressions():
 )
 def test_ids_that_no_row_can_have_are_not_asked_for(kind, text, literal):
     column = TableColumn("id", kind.partition("(")[0], kind, "utf8mb4" if "char" in kind else None)
-    assert key_literal(column, text) == literal
+    assert MySQL().key_literal(column, text) == literal
 
 
 def test_unknown_failures_keep_the_databases_words():
