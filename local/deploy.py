@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.services import Aws, MariaDB, ServiceError
+from local.services import Aws, MariaDB, PostgreSQL, ServiceError
 
 ARTIFACTS = "artifacts"
-# Where Debian's libmariadb-java puts Connector/J 2.7.
-DEBIAN_JAR = Path("/usr/share/java/mariadb-java-client.jar")
+# Where Debian puts the JDBC drivers, by which package, and the variable that names another place.
+DEBIAN_JARS = {
+    MariaDB: ("mariadb-java-client.jar", "libmariadb-java", "MARIADB_JDBC_JAR"),
+    PostgreSQL: ("postgresql.jar", "libpostgresql-jdbc-java", "POSTGRESQL_JDBC_JAR"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,15 +44,16 @@ class Pipeline:
         return f"job-{self.name}"
 
 
-def jdbc_jar() -> Path:
-    """MariaDB's JDBC driver.
+def jdbc_jar(server: type[MariaDB | PostgreSQL] = MariaDB) -> Path:
+    """The JDBC driver of a kind of server.
 
     Raises:
         ServiceError: it is not installed.
     """
-    jar = Path(os.environ.get("MARIADB_JDBC_JAR") or DEBIAN_JAR)
+    name, package, variable = DEBIAN_JARS[server]
+    jar = Path(os.environ.get(variable) or f"/usr/share/java/{name}")
     if not jar.is_file():
-        message = f"No JDBC driver at {jar}. Run: apt-get install libmariadb-java, or set MARIADB_JDBC_JAR."
+        message = f"No JDBC driver at {jar}. Run: apt-get install {package}, or set {variable}."
         raise ServiceError(message)
     return jar
 

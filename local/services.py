@@ -131,7 +131,7 @@ class MariaDB:
         database: An empty database, utf8mb4.
     """
 
-    scheme, driver = "mysql", "org.mariadb.jdbc.Driver"
+    driver = "org.mariadb.jdbc.Driver"
 
     def __init__(self, server_options: Sequence[str] = ()) -> None:
         self.host = LOOPBACK
@@ -152,6 +152,11 @@ class MariaDB:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def jdbc_url(self) -> str:
+        """What Terraform puts into the Glue connection."""
+        return f"jdbc:mysql://{self.host}:{self.port}/{self.database}?permitMysqlScheme"
 
     def connect(self, **options: Any) -> pymysql.Connection[Any]:
         """A client connection to the database."""
@@ -229,7 +234,7 @@ class PostgreSQL:
         log: What the server logs.
     """
 
-    scheme, driver = "postgresql", "org.postgresql.Driver"
+    driver = "org.postgresql.Driver"
 
     def __init__(self) -> None:
         self.host = LOOPBACK
@@ -249,6 +254,11 @@ class PostgreSQL:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def jdbc_url(self) -> str:
+        """What Terraform puts into the Glue connection."""
+        return f"jdbc:postgresql://{self.host}:{self.port}/{self.database}"
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
         """A client connection to the database."""
