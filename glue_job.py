@@ -642,8 +642,7 @@ _IS_TABLE = "c.relkind IN ('r', 'p', 'v', 'm', 'f')"
 Ask = Callable[[str], list[dict[str, str | None]]]  # runs SQL; the rows of the answer by the labels of its columns
 
 
-@dataclass(frozen=True)
-class TableName:
+class TableName(NamedTuple):
     """Where a table is. `schema` is PostgreSQL's, in which alone a database has several."""
 
     database: str
@@ -966,7 +965,8 @@ class PostgreSQL(Engine):
 
     def text_expression(self, column: TableColumn) -> str:
         name = self.quote_name(column.name)
-        return f"encode({name}, 'hex')" if column.type == "bytea" else f"{name}::text"
+        # As text an address has a prefix length that is not printed otherwise.
+        return {"bytea": f"encode({name}, 'hex')", "inet": f"abbrev({name})"}.get(column.type, f"{name}::text")
 
     def text(self, sql: str) -> str:
         return f"({sql})::text"

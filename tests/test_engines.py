@@ -54,7 +54,8 @@ TYPES = [
     ("BYTEA", r"'\x00FF0a'", "00ff0a"),
     ("BYTEA", "''", ""),
     ("UUID", "'123E4567-e89b-12d3-a456-426655440000'", "123e4567-e89b-12d3-a456-426655440000"),
-    ("INET", "'::1'", "::1/128"),
+    ("INET", "'::1'", "::1"),
+    ("INET", "'192.0.2.1/24'", "192.0.2.1/24"),
     ("CIDR", "'10.0.0.0/8'", "10.0.0.0/8"),
     ("MACADDR", "'08:00:2B:01:02:03'", "08:00:2b:01:02:03"),
     ("INT4RANGE", "'[1,4]'", "[1,5)"),
@@ -105,6 +106,8 @@ def test_every_type_of_postgresql_is_its_own_text_whatever_the_user_has_set(on_p
     assert b',"",' in on_postgresql.output()  # an empty string is present
 
 
+PARTED = "CREATE TABLE {0} (id INT PRIMARY KEY, v INT) PARTITION BY HASH (id); "
+PARTITION = "CREATE TABLE {{0}}_{0} PARTITION OF {{0}} FOR VALUES WITH (MODULUS 2, REMAINDER {0}); "
 # name -> statements that make the table, its rows by number
 RANGES = {
     "skewed primary key": (
@@ -112,9 +115,7 @@ RANGES = {
         "seq - 30000 + CASE seq WHEN 60000 THEN 1000000000000000 ELSE 0 END, seq",
     ),
     "partitions": (
-        "CREATE TABLE {0} (id INT PRIMARY KEY, v INT) PARTITION BY HASH (id); "
-        "CREATE TABLE {0}_0 PARTITION OF {0} FOR VALUES WITH (MODULUS 2, REMAINDER 0); "
-        "CREATE TABLE {0}_1 PARTITION OF {0} FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+        PARTED + PARTITION.format(0) + PARTITION.format(1),
         "seq, seq",
     ),
     "text primary key": (
