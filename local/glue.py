@@ -34,6 +34,8 @@ GLUES_OWN = frozenset(
         "--user-jars-first",
     }
 )
+# JDBC drivers that Glue brings, where Debian has them (AWS Glue guide, "Built-in drivers").
+GLUES_JARS = (Path("/usr/share/java/postgresql.jar"),)
 LOG_CONFIGURATION = """\
 rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
@@ -80,6 +82,7 @@ def run_job(
         home = Path(folder)
         script = fetch(s3, definition["Command"]["ScriptLocation"], home)
         jars = [fetch(s3, jar, home) for jar in arguments.get("--extra-jars", "").split(",") if jar]
+        jars += [jar for jar in GLUES_JARS if jar.is_file()]
         (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
         variables |= {
             "PYSPARK_PYTHON": sys.executable,

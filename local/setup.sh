@@ -1,13 +1,15 @@
 #!/bin/sh
-# Installs what a run needs from Debian where it lacks: Java 17, MariaDB and its JDBC driver.
+# Installs what runs and tests need from Debian where it lacks: Java 17, both databases and their JDBC drivers.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=""
 java -version 2>&1 | grep -q '"17\.' || missing="$missing openjdk-17-jre-headless"
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || missing="$missing mariadb-server"
+command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 command -v openssl >/dev/null || missing="$missing openssl"
 test -f "${MARIADB_JDBC_JAR:-/usr/share/java/mariadb-java-client.jar}" || missing="$missing libmariadb-java"
+test -f "${POSTGRESQL_JDBC_JAR:-/usr/share/java/postgresql.jar}" || missing="$missing libpostgresql-jdbc-java"
 test -n "$missing" || exit 0
 
 if test "$(id -u)" = 0; then

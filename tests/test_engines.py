@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import glue_job
 from glue_job import MySQL, PostgreSQL, TableColumn, TableError, TableName
+from tests.conftest import NUMBERS
 
 # SQL type, value as SQL, the text in the CSV
 TYPES = [
@@ -255,8 +256,8 @@ INDEXES = {
 
 
 @pytest.mark.parametrize("statements", INDEXES)
-def test_only_indexes_that_find_any_row_by_its_key_count(connection, on_postgresql, statements):
-    name = on_postgresql.name
+def test_only_indexes_that_find_any_row_by_its_key_count(connection, statements):
+    name = f"i{next(NUMBERS)}"
     connection.execute(f"CREATE TABLE {name} (id TEXT{'' if 'pattern' in statements else ' COLLATE no_case'}, v INT)")
     connection.execute(statements.format(name))
 

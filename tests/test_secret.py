@@ -103,5 +103,6 @@ def test_other_urls_are_refused(url):
         make_database("c", {"JDBC_CONNECTION_URL": url}, SECRET)
     assert str(caught.value) == (
         f"Glue connection 'c': JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected "
-        "jdbc:mysql://host:port/database or jdbc:postgresql://host:port/database. Correct the properties of the connection (configs.json)."
+        "jdbc:mysql://host:port/database or jdbc:postgresql://host:port/database. "
+        "Correct the properties of the connection (configs.json)."
     )
