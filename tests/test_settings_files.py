@@ -59,16 +59,23 @@ def rules(copy) -> dict:
     return locals_of(copy, "entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
 
 
-@pytest.mark.parametrize(("name", "needed"), [("first", True), ("third", False)])
-def test_a_driver_is_named_where_a_database_needs_one(copy, name, needed):
+@pytest.mark.parametrize(
+    ("name", "driver", "errors"),
+    [
+        ("first", None, ["class_name", "jar_uri"]),
+        ("first", {"class_name": "com.mysql.cj.jdbc.Driver", "jar_uri": ""}, []),
+        ("third", None, []),
+    ],
+)
+def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors):
     entry, shared = load(CASES / "configs.json")["configs"][name], load(CASES / "common_settings.json")
-    del shared["connection"]["jdbc_driver"]
+    shared["connection"]["jdbc_driver"] = driver
+    if not driver:
+        del shared["connection"]["jdbc_driver"]
     (copy.folder / "configs.json").write_text(json.dumps({"configs": {name: entry}}))
     (copy.folder / "common_settings.json").write_text(json.dumps(shared))
-    errors = locals_of(copy, "common_errors")["common_errors"]
-    assert [error.split(" is ")[0].rpartition(" ")[2] for error in errors] == (
-        ["connection.jdbc_driver.class_name", "connection.jdbc_driver.jar_uri"] if needed else []
-    )
+    found = locals_of(copy, "errors")["errors"]
+    assert [error.split(" is ")[0].rpartition(".")[2] for error in found] == errors
     assert validator("common_settings").is_valid(shared)
 
 
