@@ -39,7 +39,7 @@ POSTGRESQL_KEYS = {
     "case-insensitive text": ("VARCHAR(40) COLLATE no_case", POSTGRESQL_WORDS, ["ab", "a\0b"]),
     "accent-insensitive text": ("TEXT COLLATE no_accent", POSTGRESQL_WORDS, ["ab"]),
     "citext": ("CITEXT", POSTGRESQL_WORDS, ["ab"]),
-    "padded text": ("CHAR(9)", [word for word in POSTGRESQL_WORDS if not word.endswith(" ")], ["a ", "a        "]),
+    "padded text": ("CHAR(20)", [word for word in POSTGRESQL_WORDS if not word.endswith(" ")], ["a ", "a" + " " * 19]),
     "integer": ("BIGINT", INTEGERS, [*UNSIGNED, "007", "7.0", "-0", " 7", "x", "1e2", "99999999999999999999999"]),
     "small integer": ("SMALLINT", ["0", "7", "-4", "32767"], ["32768", "007", "7.0", "x"]),
     "integer domain": ("whole", ["0", "7", "-4", "2147483647"], ["-100", "007", "2147483648"]),
@@ -47,7 +47,6 @@ POSTGRESQL_KEYS = {
     "uuid": ("UUID", UUIDS, [UUIDS[0].upper(), "x"]),
     "binary": ("BYTEA", ["", "00", "0000", "61", "ff00"], ["0", "FF00", "zz", "\\x00"]),
 }
-BOTH = [*(("pipeline", kind) for kind in KEYS), *(("on_postgresql", kind) for kind in POSTGRESQL_KEYS)]
 INDEXES = ["UNIQUE (id)", "KEY (id)", "KEY (id, v)"]
 
 
@@ -104,8 +103,13 @@ def assert_plans_agree(pipeline, monkeypatch, kind, index, rows, source, batch) 
         assert {name: getattr(result, name) for name in expected.counts} == expected.counts
 
 
-@pytest.mark.parametrize("index", INDEXES[:2])
-@pytest.mark.parametrize(("server", "kind"), BOTH)
+@pytest.mark.parametrize(
+    ("server", "kind", "index"),
+    [
+        *(("pipeline", kind, index) for kind in KEYS for index in INDEXES[:2]),
+        *(("on_postgresql", kind, INDEXES[i % 2]) for i, kind in enumerate(POSTGRESQL_KEYS)),
+    ],
+)
 def test_both_plans_find_every_kind_of_id_in_statements_of_one_id_each(request, monkeypatch, server, kind, index):
     pipeline = request.getfixturevalue(server)
     _, known, others = keys_of(pipeline, kind)
@@ -113,7 +117,13 @@ def test_both_plans_find_every_kind_of_id_in_statements_of_one_id_each(request, 
     assert_plans_agree(pipeline, monkeypatch, kind, index, rows, [*known, *others, None, known[1]], batch=1)
 
 
-@pytest.mark.parametrize(("server", "kind"), BOTH)
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        *(("pipeline", kind) for kind in KEYS),
+        *(("on_postgresql", kind) for kind in POSTGRESQL_KEYS if kind not in {"citext", "small integer"}),
+    ],
+)
 @settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # a shrink takes minutes
 @given(data=st.data())
 def test_both_plans_agree_with_the_oracle(request, monkeypatch, server, kind, data):
@@ -175,7 +185,7 @@ def test_literals_let_the_database_use_the_index(pipeline, kind):
 def test_literals_let_postgresql_use_the_index(on_postgresql, kind):
     pipeline, (ddl, known, others) = on_postgresql, POSTGRESQL_KEYS[kind]
     numbers = re.match("BIGINT|SMALLINT|whole|NUMERIC", ddl)
-    made = {"BYTEA": "decode(md5(seq::text), 'hex')", "UUID": "md5(seq::text)::uuid", "CHAR(9)": "'k' || seq"}
+    made = {"BYTEA": "decode(md5(seq::text), 'hex')", "UUID": "md5(seq::text)::uuid", "CHAR(20)": "'k' || seq"}
     number = "seq" if numbers else made.get(ddl, "'k' || seq || repeat('x', 9)")
     pipeline.sql(
         f"CREATE TABLE {pipeline.name} (id {ddl} PRIMARY KEY, v VARCHAR(200))",
