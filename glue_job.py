@@ -2,7 +2,7 @@
 
 The file reads from top to bottom in the order of a run:
 
-    settings -> secret -> slack -> source -> table -> overlay -> csv -> run() -> main()
+    settings -> engines -> secret -> slack -> source -> table -> overlay -> csv -> run() -> main()
 
 Each section knows the constants, the errors and the sections above it; `run()` alone knows all of them and
 `main()` alone knows `awsglue`. Importing the module does nothing. Functions that executors call are shipped to them
@@ -42,7 +42,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import FrameType, TracebackType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 
 import boto3
@@ -209,11 +209,11 @@ MESSAGES: dict[str, dict[str, Message]] = {
     "table_missing": {
         "en": Message(
             "Table {table} does not exist, or {user!r} may not read it{near}.",
-            "Check db_name and table_name in the secret, and the grants of the user.",
+            "Check db_name, table_name and, of PostgreSQL, schema_name in the secret, and the grants of the user.",
         ),
         "ja": Message(
             "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
-            "シークレットの db_name と table_name、ユーザーの権限を確認してください。",
+            "シークレットの db_name、table_name (PostgreSQL では schema_name も)、ユーザーの権限を確認してください。",
         ),
     },
     "login_refused": {
@@ -249,11 +249,11 @@ MESSAGES: dict[str, dict[str, Message]] = {
     "driver_refuses_url": {
         "en": Message(
             "JDBC driver {driver!r} does not take the URL {url}.",
-            "For MariaDB Connector/J 3 add permitMysqlScheme to the URL, or use Connector/J 2.7.",
+            "Let the driver class fit the URL; MariaDB Connector/J 3 needs permitMysqlScheme in it.",
         ),
         "ja": Message(
             "JDBC ドライバー {driver!r} は URL {url} を受け付けません。",
-            "MariaDB Connector/J 3 では URL に permitMysqlScheme を付けるか、2.7 を使ってください。",
+            "ドライバークラスと URL を合わせてください (MariaDB Connector/J 3 の URL は permitMysqlScheme も必要)。",
         ),
     },
     "database_failed": {
@@ -466,7 +466,7 @@ class Settings:
     """One run, as its job arguments describe it.
 
     Attributes:
-        db_name, table_name: Where the secret has none (one that RDS manages holds the login alone).
+        db_name, schema_name, table_name: Where the secret has none (one that RDS manages holds the login alone).
         slack_secret_name: The secret of the webhook, where it is not `secret_name`.
         max_connections: To the database that executors open at a time; 0: CONNECTION_SHARE of what the server takes.
         notify: When Slack hears of a success, one of `NOTIFY`; of a failure it always does.
@@ -484,6 +484,7 @@ class Settings:
     key: str = "id"
     language: str = "ja"
     db_name: str = ""
+    schema_name: str = ""
     table_name: str = ""
     slack_secret_name: str = ""
     max_connections: int = 0
@@ -521,6 +522,7 @@ OPTIONAL_ARGUMENTS = (
     "key",
     "language",
     "db_name",
+    "schema_name",
     "table_name",
     "slack_secret_name",
     "max_connections",
@@ -625,6 +627,7 @@ def make_settings(arguments: Mapping[str, str]) -> Settings:
         csv=csv_format(arguments),
         key=arguments.get("key", "id"),
         db_name=arguments.get("db_name", ""),
+        schema_name=arguments.get("schema_name", ""),
         table_name=arguments.get("table_name", ""),
         slack_secret_name=arguments.get("slack_secret_name", ""),
         max_connections=_count(arguments, "max_connections"),
@@ -672,17 +675,499 @@ def glob_pattern(pattern: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# engines: what differs between MySQL or MariaDB and PostgreSQL; nothing below asks which one it is
+# ---------------------------------------------------------------------------------------------------------------------
+
+CONNECT_TIMEOUT_SECONDS = 10
+# The longest silence of a statement at work (a COUNT over some 10^9 rows). Spark gives a task four attempts, so that a
+# database that stalls costs 40 minutes before it is given up.
+SOCKET_TIMEOUT_SECONDS = 600
+LOCK_TIMEOUT_SECONDS = 300  # of LOCK TABLES and DDL, for which the default waits a day and more
+CLIENT_TIMEOUT_SECONDS = 3600  # the server hangs up on a client that reads slower than this, as a busy executor does
+SMALL_COST = 1_000  # of a plan of PostgreSQL: that of reading as many pages (8 kB) in a row
+INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "integer": 32, "bigint": 64}
+INTEGER_TYPES = frozenset(INTEGER_BITS)
+BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
+SPATIAL_TYPES = frozenset(
+    {
+        "geometry",
+        "point",
+        "linestring",
+        "polygon",
+        "multipoint",
+        "multilinestring",
+        "multipolygon",
+        "geometrycollection",
+        "geomcollection",
+    }
+)
+# The character sets a key may have to be looked up, and the characters each can hold: those whose codes and characters
+# pair off. Elsewhere (cp932) two codes print as one character, and a lookup would find one of them.
+_LATIN1 = set(bytes(range(256)).decode("cp1252", "ignore")) | set("\x81\x8d\x8f\x90\x9d")
+KEY_CHARSETS: dict[str, Callable[[str], bool]] = {
+    "ascii": str.isascii,
+    "latin1": lambda text: _LATIN1.issuperset(text),
+    "utf8": lambda text: not text or max(text) <= "\uffff",
+    "utf8mb3": lambda text: not text or max(text) <= "\uffff",
+    "utf8mb4": lambda _text: True,
+}
+# What a value of a type of PostgreSQL may look like: anything else is no literal of that type.
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_KEY_TEXTS = {
+    "numeric": re.compile(r"-?[0-9]{1,131072}(\.[0-9]{1,16383})?|NaN|-?Infinity"),
+    "uuid": re.compile(_UUID),
+    "bytea": re.compile("([0-9a-f]{2})*"),
+}
+_KEY_TEXTS |= dict.fromkeys(("text", "varchar", "bpchar", "citext"), re.compile("[^\0]*"))
+
+_IS_TABLE = "c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+
+Ask = Callable[[str], list[dict[str, str | None]]]  # runs SQL; the rows of the answer by the labels of its columns
+
+
+class TableName(NamedTuple):
+    """Where a table is. `schema` is PostgreSQL's, in which alone a database has several."""
+
+    database: str
+    schema: str
+    table: str
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """A column as the catalogue describes it.
+
+    Attributes:
+        type: Without length and the like; that below a domain.
+        full_type: What DDL says (`int(5) unsigned zerofill`).
+        charset: Of the texts; of PostgreSQL, the encoding of the database.
+    """
+
+    name: str
+    type: str
+    full_type: str
+    charset: str | None = None
+
+    @property
+    def is_integer(self) -> bool:
+        return self.type in INTEGER_TYPES
+
+
+class Index(NamedTuple):
+    """An index. `alone`: it has one column."""
+
+    first_column: str
+    unique: bool
+    alone: bool
+    primary: bool
+
+
+class Engine(Protocol):
+    """One kind of database: its JDBC URL, its SQL, its catalogue and the texts of its errors.
+
+    Attributes:
+        scheme: What a URL begins with.
+        driver: The JDBC driver that Glue brings.
+        default_schema: Where a table is unless told; empty where a database has no schemas.
+        session: SQL that makes a session read only, and its texts the same wherever the job runs.
+        sorts: The same for a session that sorts texts by their bytes.
+        table_refused: What the driver says of a database that is missing or forbidden.
+        login_refused: What it says of a wrong login; `table_refused` goes before.
+        exact_types: Types whose texts differ when their values do, so that a unique index proves the texts unique.
+    """
+
+    scheme: str
+    driver: str
+    default_schema: str
+    session: str
+    sorts: str
+    table_refused: re.Pattern[str]
+    login_refused: re.Pattern[str]
+    exact_types: frozenset[str]
+
+    def address(self, url: str, database: str) -> str:
+        """The URL (without parameters) of the database that the table is in."""
+
+    def parameters(self, driver: str, *, tls: bool) -> dict[str, str]:
+        """Parameters of the URL: timeouts, streaming, encryption."""
+
+    def quote_name(self, name: str) -> str:
+        """An identifier, quoted."""
+
+    def place(self, name: TableName) -> str:
+        """The table in SQL."""
+
+    def told(self, name: TableName) -> str:
+        """The table for people."""
+
+    def text_literal(self, text: str) -> str:
+        """A string that no setting of the server can misread."""
+
+    def text_expression(self, column: TableColumn) -> str:
+        """SQL for a value as the database prints it (README, merge rules)."""
+
+    def text(self, sql: str) -> str:
+        """SQL for a number or a `by_bytes` as text."""
+
+    def by_bytes(self, sql: str) -> str:
+        """SQL for a text that compares byte for byte."""
+
+    def bytes_literal(self, text: str) -> str:
+        """What a `by_bytes` can be compared with."""
+
+    def hash_range(self, sql: str, ranges: int, number: int) -> str:
+        """A predicate that cuts the values of any type into so many ranges."""
+
+    def can_look_up(self, column: TableColumn) -> bool:
+        """Whether `key_literal` can write the values of a column."""
+
+    def key_literal(self, column: TableColumn, text: str) -> str | None:
+        """The SQL literal that equals every value of a column that prints as `text`; None when no value can.
+
+        It may equal more values than that (a collation takes `A` for `a`), never fewer: equality of SQL is reflexive.
+        The literal has the type of the column or converts to it without loss, so that the index can be used.
+        """
+
+    def columns(self, ask: Ask, name: TableName) -> list[TableColumn]:
+        """The columns that the user may read, in table order; none where there is no such table."""
+
+    def tables(self, ask: Ask, name: TableName) -> list[str]:
+        """The names of the tables that may be meant: those beside this one, and those of its name in other schemas."""
+
+    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
+        """The indexes whose order is that of whole values."""
+
+    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:
+        """Bytes of a row as it is stored, on average; 0 where the catalogue does not know (views)."""
+
+    def max_connections(self, ask: Ask) -> int:
+        """How many the server takes."""
+
+    def estimate(self, ask: Ask, sql: str) -> int:
+        """How many rows the optimizer expects a statement to read."""
+
+    def uses_index(self, ask: Ask, sql: str) -> bool:
+        """Whether the database reads no more than the rows that a statement asks for."""
+
+
+class MySQL(Engine):
+    """MySQL and MariaDB.
+
+    Spark's MySQL dialect answers to `jdbc:mysql:` alone, so MariaDB has that URL too: the generic dialect quotes
+    columns with `"`, which both read as string literals.
+    """
+
+    scheme = "jdbc:mysql://"
+    driver = "com.mysql.cj.jdbc.Driver"
+    default_schema = ""
+    session = "SET SESSION TRANSACTION READ ONLY"
+    sorts = "SET SESSION max_sort_length = 8192"  # only so many bytes of a text take part in a sort
+    table_refused = re.compile("Unknown database|Access denied for user .* to database")
+    login_refused = re.compile("Access denied for user")
+    exact_types = INTEGER_TYPES | {
+        "char",
+        "varchar",
+        "tinytext",
+        "text",
+        "mediumtext",
+        "longtext",
+        "binary",
+        "varbinary",
+    }
+
+    def address(self, url: str, database: str) -> str:  # noqa: ARG002  a session reads any database
+        return url
+
+    def parameters(self, driver: str, *, tls: bool) -> dict[str, str]:
+        mysql = driver.startswith("com.mysql.")
+        parameters = {
+            "connectTimeout": str(CONNECT_TIMEOUT_SECONDS * 1000),
+            "socketTimeout": str(int(SOCKET_TIMEOUT_SECONDS * 1000)),
+            "sessionVariables": f"net_write_timeout={CLIENT_TIMEOUT_SECONDS},lock_wait_timeout={LOCK_TIMEOUT_SECONDS}",
+        }
+        if mysql:
+            parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
+        if tls:
+            parameters |= {"sslMode": "REQUIRED"} if mysql else {"useSSL": "true", "trustServerCertificate": "true"}
+        return parameters
+
+    def quote_name(self, name: str) -> str:
+        # https://dev.mysql.com/doc/refman/8.0/en/identifiers.html
+        return "`" + name.replace("`", "``") + "`"
+
+    def place(self, name: TableName) -> str:
+        return f"{self.quote_name(name.database)}.{self.quote_name(name.table)}"
+
+    def told(self, name: TableName) -> str:
+        return f"{name.database}.{name.table}"
+
+    def text_literal(self, text: str) -> str:
+        return f"_utf8mb4 x'{text.encode().hex()}'"
+
+    def text_expression(self, column: TableColumn) -> str:
+        name = self.quote_name(column.name)
+        if column.type in BINARY_TYPES:
+            return f"LOWER(HEX({name}))"
+        if column.type in SPATIAL_TYPES:
+            return f"ST_AsText({name})"
+        if column.type == "bit":
+            name = f"{name} + 0"
+        return f"CAST({name} AS CHAR CHARACTER SET utf8mb4)"
+
+    def text(self, sql: str) -> str:
+        return f"CONVERT({sql} USING utf8mb4)"
+
+    def by_bytes(self, sql: str) -> str:
+        return f"CAST({sql} AS BINARY)"
+
+    def bytes_literal(self, text: str) -> str:
+        return f"x'{text.encode().hex()}'"
+
+    def hash_range(self, sql: str, ranges: int, number: int) -> str:
+        return f"CRC32({sql}) % {ranges} = {number}"
+
+    def can_look_up(self, column: TableColumn) -> bool:
+        if column.type in {"char", "varchar"}:
+            return column.charset in KEY_CHARSETS
+        return column.is_integer or column.type in {"decimal", "binary", "varbinary"}
+
+    def key_literal(self, column: TableColumn, text: str) -> str | None:
+        if column.is_integer:
+            return text if is_integer_text(text, column.type, signed="unsigned" not in column.full_type) else None
+        if column.type == "decimal":
+            return text if re.fullmatch(r"-?[0-9]{1,65}(\.[0-9]{1,38})?", text) else None
+        if column.type in {"binary", "varbinary"}:
+            return f"x'{text}'" if re.fullmatch("([0-9a-f]{2})*", text) else None
+        return self.text_literal(text) if KEY_CHARSETS[column.charset or ""](text) else None
+
+    def columns(self, ask: Ask, name: TableName) -> list[TableColumn]:
+        rows = ask(
+            "SELECT column_name AS name, LOWER(data_type) AS type, LOWER(column_type) AS full_type, "
+            f"character_set_name AS charset FROM information_schema.columns WHERE {self._where(name)} "
+            "ORDER BY ordinal_position"
+        )
+        return [TableColumn(**row) for row in rows]  # type: ignore[arg-type]
+
+    def tables(self, ask: Ask, name: TableName) -> list[str]:
+        schema = self.text_literal(name.database)
+        rows = ask(f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}")
+        return [str(row["name"]) for row in rows]
+
+    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
+        rows = ask(
+            "SELECT index_name AS name, MAX(non_unique) AS repeats, COUNT(*) AS width, COUNT(sub_part) AS prefixes, "
+            "MAX(IF(seq_in_index = 1 AND sub_part IS NULL, column_name, NULL)) AS first_column "
+            f"FROM information_schema.statistics WHERE {self._where(name)} AND index_type = 'BTREE' GROUP BY index_name"
+        )
+        return [
+            Index(
+                str(row["first_column"]),
+                unique=(row["repeats"], row["prefixes"]) == ("0", "0"),
+                alone=row["width"] == "1",
+                primary=row["name"] == "PRIMARY",
+            )
+            for row in rows
+            if row["first_column"] is not None
+        ]
+
+    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:  # noqa: ARG002  the catalogue has the quotient
+        [size] = ask(f"SELECT avg_row_length AS bytes FROM information_schema.tables WHERE {self._where(name)}")
+        return int(size["bytes"] or 0)
+
+    def max_connections(self, ask: Ask) -> int:
+        [limit] = ask("SELECT @@max_connections AS most")
+        return int(limit["most"] or 0)
+
+    def estimate(self, ask: Ask, sql: str) -> int:
+        # The catalogue's own number is up to a day old on MySQL 8 (information_schema_stats_expiry).
+        return max(int(row["rows"] or 0) for row in ask(f"EXPLAIN {sql}"))
+
+    def uses_index(self, ask: Ask, sql: str) -> bool:
+        return all(row["type"] not in {"ALL", "index"} for row in ask(f"EXPLAIN {sql}"))
+
+    def _where(self, name: TableName) -> str:
+        return f"table_schema = {self.text_literal(name.database)} AND table_name = {self.text_literal(name.table)}"
+
+
+class PostgreSQL(Engine):
+    """PostgreSQL 12 and newer."""
+
+    scheme = "jdbc:postgresql://"
+    driver = "org.postgresql.Driver"
+    default_schema = "public"
+    # Spark's reader opens its transaction before this statement, so that one is made read only as well. The driver asks
+    # for the time zone of the machine it runs on and for three further digits.
+    session = "; ".join(
+        f"SET {setting}"
+        for setting in (
+            "default_transaction_read_only = on",
+            "transaction_read_only = on",
+            "TimeZone = 'UTC'",
+            "DateStyle = 'ISO, YMD'",
+            "IntervalStyle = 'postgres'",
+            "extra_float_digits = 1",
+            "bytea_output = 'hex'",
+            f"idle_in_transaction_session_timeout = '{CLIENT_TIMEOUT_SECONDS}s'",
+            f"lock_timeout = '{LOCK_TIMEOUT_SECONDS}s'",
+        )
+    )
+    sorts = session
+    table_refused = re.compile('FATAL: database ".*" does not exist|permission denied for (database|schema)')
+    login_refused = re.compile(
+        'authentication failed for user|FATAL: role ".*" (does not exist|is not permitted to log in)'
+    )
+    exact_types = frozenset({"smallint", "integer", "bigint", *_KEY_TEXTS})
+
+    def address(self, url: str, database: str) -> str:
+        # A session is bound to the database of its URL.
+        return f"{self.scheme}{urlsplit(url.removeprefix('jdbc:')).netloc}/{quote(database, safe='')}"
+
+    def parameters(self, driver: str, *, tls: bool) -> dict[str, str]:  # noqa: ARG002  there is one driver
+        parameters = {
+            "connectTimeout": str(CONNECT_TIMEOUT_SECONDS),
+            "socketTimeout": str(SOCKET_TIMEOUT_SECONDS),
+            "tcpKeepAlive": "true",
+        }
+        if tls:
+            parameters["sslmode"] = "require"  # with a CA: `verify-full` and `sslrootcert`
+        return parameters
+
+    def quote_name(self, name: str) -> str:
+        # https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
+        return '"' + name.replace('"', '""') + '"'
+
+    def place(self, name: TableName) -> str:
+        return f"{self.quote_name(name.schema)}.{self.quote_name(name.table)}"
+
+    def told(self, name: TableName) -> str:
+        return f"{name.database}.{name.schema}.{name.table}"
+
+    def text_literal(self, text: str) -> str:
+        # Of what is not escaped nothing has a meaning to the server, the driver (?) or Spark.
+        escaped = re.sub("[^A-Za-z0-9 _.-]", lambda found: f"\\U{ord(found[0]):08x}", text)
+        return f"E'{escaped}'"
+
+    def text_expression(self, column: TableColumn) -> str:
+        name = self.quote_name(column.name)
+        # As text an address has a prefix length that is not printed otherwise.
+        return {"bytea": f"encode({name}, 'hex')", "inet": f"abbrev({name})"}.get(column.type, f"{name}::text")
+
+    def text(self, sql: str) -> str:
+        return f"({sql})::text"
+
+    def by_bytes(self, sql: str) -> str:
+        return f'({sql}) COLLATE "C"'
+
+    def bytes_literal(self, text: str) -> str:
+        return self.text_literal(text)
+
+    def hash_range(self, sql: str, ranges: int, number: int) -> str:
+        return f"(hashtext({self.by_bytes(self.text(sql))}) & 2147483647) % {ranges} = {number}"
+
+    def can_look_up(self, column: TableColumn) -> bool:
+        # A text that the encoding of the database lacks would be an error.
+        return column.is_integer or (column.type in _KEY_TEXTS and column.charset == "UTF8")
+
+    def key_literal(self, column: TableColumn, text: str) -> str | None:
+        # Quoted, a number takes the type of the column: -9223372036854775808 is a numeric otherwise.
+        if column.is_integer:
+            return f"'{text}'" if is_integer_text(text, column.type, signed=True) else None
+        if not _KEY_TEXTS[column.type].fullmatch(text):
+            return None
+        return self.text_literal(f"\\x{text}" if column.type == "bytea" else text)
+
+    def columns(self, ask: Ask, name: TableName) -> list[TableColumn]:
+        rows = ask(
+            "SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS full_type, "
+            "CASE t.typname WHEN 'int2' THEN 'smallint' WHEN 'int4' THEN 'integer' WHEN 'int8' THEN 'bigint' "
+            "ELSE t.typname END AS type, current_setting('server_encoding') AS charset "
+            "FROM pg_attribute a JOIN pg_type given ON given.oid = a.atttypid "
+            "JOIN pg_type t ON t.oid = COALESCE(NULLIF(given.typbasetype, 0), given.oid) "
+            f"WHERE a.attrelid = ({self._oid(name)}) AND a.attnum > 0 AND NOT a.attisdropped "
+            "AND has_column_privilege(a.attrelid, a.attnum, 'SELECT') ORDER BY a.attnum"
+        )
+        return [TableColumn(**row) for row in rows]  # type: ignore[arg-type]
+
+    def tables(self, ask: Ask, name: TableName) -> list[str]:
+        schema, table = self.text_literal(name.schema), self.text_literal(name.table)
+        rows = ask(
+            f"SELECT CASE nspname WHEN {schema} THEN relname ELSE concat(nspname, '.', relname) END AS name "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+            f"WHERE {_IS_TABLE} AND (nspname = {schema} OR relname = {table})"
+        )
+        return [str(row["name"]) for row in rows]
+
+    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
+        # Not those of some rows, of expressions, of another order than the column's, nor those of a parent table that
+        # lack the rows of its children (a partitioned table has all rows in its index).
+        rows = ask(
+            "SELECT a.attname AS first_column, i.indisunique AS unique, i.indnkeyatts = 1 AS alone, "
+            "i.indisprimary AS primary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_am m ON m.oid = c.relam JOIN pg_class owner ON owner.oid = i.indrelid "
+            "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+            "JOIN pg_opclass o ON o.oid = i.indclass[0] "
+            f"WHERE i.indrelid = ({self._oid(name)}) AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL "
+            "AND o.opcdefault AND i.indcollation[0] = a.attcollation "
+            "AND NOT (owner.relkind = 'r' AND owner.relhassubclass)"
+        )
+        flags = ("unique", "alone", "primary")
+        return [Index(str(row["first_column"]), *(row[flag] == "t" for flag in flags)) for row in rows]
+
+    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:
+        [size] = ask(
+            f"WITH RECURSIVE tree (oid) AS ({self._oid(name)} UNION SELECT inhrelid FROM pg_inherits "
+            "JOIN tree ON inhparent = tree.oid) SELECT SUM(pg_table_size(oid)) AS bytes FROM tree"
+        )
+        return int(size["bytes"] or 0) // max(rows, 1)
+
+    def max_connections(self, ask: Ask) -> int:
+        reserved = ("superuser_reserved_connections", "reserved_connections", "rds.rds_superuser_reserved_connections")
+        names = ", ".join(map(self.text_literal, reserved))
+        [limit] = ask(
+            "SELECT current_setting('max_connections')::int "
+            f"- (SELECT COALESCE(SUM(setting::int), 0) FROM pg_settings WHERE name IN ({names})) AS most"
+        )
+        return int(limit["most"] or 0)
+
+    def estimate(self, ask: Ask, sql: str) -> int:
+        return int(self._plan(ask, sql)["Plan Rows"])
+
+    def uses_index(self, ask: Ask, sql: str) -> bool:
+        def reads_little(plan: Mapping[str, Any]) -> bool:
+            parts = plan.get("Plans", ())
+            # A partition may be so small that an index would be a detour.
+            return all(map(reads_little, parts)) if parts else "Index Cond" in plan or plan["Total Cost"] < SMALL_COST
+
+        return reads_little(self._plan(ask, sql))
+
+    def _plan(self, ask: Ask, sql: str) -> dict[str, Any]:
+        [row] = ask(f"EXPLAIN (FORMAT JSON) {sql}")
+        return dict(json.loads(str(row["QUERY PLAN"]))[0]["Plan"])
+
+    def _oid(self, name: TableName) -> str:
+        schema, table = self.text_literal(name.schema), self.text_literal(name.table)
+        return (
+            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE n.nspname = {schema} AND c.relname = {table} AND {_IS_TABLE}"
+        )
+
+
+ENGINES: tuple[Engine, ...] = (MySQL(), PostgreSQL())
+
+
+def is_integer_text(text: str, kind: str, *, signed: bool) -> bool:
+    """Whether a column of an integer type can hold what is written as its values are printed."""
+    bits = INTEGER_BITS[kind]
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1)) if signed else (0, 2**bits)
+    return bool(re.fullmatch("0|-?[1-9][0-9]{0,19}", text)) and low <= int(text) < high
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # secret: who logs in where
 # ---------------------------------------------------------------------------------------------------------------------
 
 SECRET_FIELDS = ("username", "password", "db_name", "table_name")
 SECRET_EXPECTS = ", ".join((*SECRET_FIELDS, "slack_webhook"))
-DEFAULT_DRIVER = "com.mysql.cj.jdbc.Driver"  # the one Glue brings for MySQL
-CONNECT_TIMEOUT_MS = 10_000
-# The longest silence of a statement at work (a COUNT over some 10^9 rows). Spark gives a task four attempts, so that a
-# database that stalls costs 40 minutes before it is given up.
-SOCKET_TIMEOUT_MS = 600_000
-LOCK_TIMEOUT_SECONDS = 300  # of LOCK TABLES and DDL, for which the default waits a day and more
 
 
 @dataclass(frozen=True)
@@ -695,6 +1180,7 @@ class Secret:
     table_name: str
     password: str = field(repr=False)
     slack_webhook: str = field(repr=False, default="")
+    schema_name: str = ""
 
     def redact(self, text: str) -> str:
         """`text` without the password and the webhook (nor the webhook's path, which alone is the token)."""
@@ -712,7 +1198,7 @@ def load_secret(client: Any, settings: Settings) -> Secret:
         AwsError: a call was denied or failed.
     """
     values = read_secret(client, settings.secret_name)
-    place = {"db_name": settings.db_name, "table_name": settings.table_name}
+    place = {name: getattr(settings, name) for name in ("db_name", "schema_name", "table_name")}
     values |= {name: value for name, value in place.items() if value}
     if settings.slack_secret_name:
         values["slack_webhook"] = read_secret(client, settings.slack_secret_name).get("slack_webhook")
@@ -751,7 +1237,12 @@ def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
     if not is_webhook(webhook):
         problem = "has a slack_webhook that is not a URL"
         raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
-    return Secret(name=name, slack_webhook=webhook, **{key: values[key] for key in SECRET_FIELDS})
+    schema = values.get("schema_name") or ""
+    if not isinstance(schema, str):
+        problem = "has a schema_name that is not a string"
+        raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
+    given = {key: values[key] for key in SECRET_FIELDS}
+    return Secret(name=name, slack_webhook=webhook, schema_name=schema, **given)
 
 
 def is_webhook(value: object) -> bool:
@@ -763,10 +1254,16 @@ def is_webhook(value: object) -> bool:
 class Database:
     """Where the table is and how Spark's JDBC reader logs in."""
 
+    engine: Engine
     host: str
     url: str
     driver: str
     secret: Secret = field(repr=False)
+
+    @property
+    def table(self) -> TableName:
+        schema = self.secret.schema_name or self.engine.default_schema
+        return TableName(self.secret.db_name, schema, self.secret.table_name)
 
     @property
     def options(self) -> dict[str, str]:
@@ -776,7 +1273,7 @@ class Database:
             "user": self.secret.username,
             "password": self.secret.password,
             "fetchsize": "10000",
-            "sessionInitStatement": "SET SESSION TRANSACTION READ ONLY",
+            "sessionInitStatement": self.engine.session,
         }
 
 
@@ -784,7 +1281,7 @@ def load_database(client: Any, connection: str, secret: Secret) -> Database:
     """Reads host and driver from the Glue connection with a Glue client.
 
     Raises:
-        SettingsError: the connection is missing, or is not a MySQL/MariaDB JDBC connection.
+        SettingsError: the connection is missing, or is not a JDBC connection to one of ENGINES.
         AwsError: the call was denied or failed.
     """
     try:
@@ -797,32 +1294,24 @@ def load_database(client: Any, connection: str, secret: Secret) -> Database:
 
 
 def make_database(connection: str, properties: Mapping[str, str], secret: Secret) -> Database:
-    """The checked JDBC target from the properties of a Glue connection.
-
-    Only `jdbc:mysql:` is taken, for MariaDB too: Spark's MySQL dialect answers to nothing else, and its generic one
-    quotes columns with `"`, which MySQL reads as string literals.
-    """
+    """The checked JDBC target from the properties of a Glue connection and the database that the secret names."""
     url = properties.get("JDBC_CONNECTION_URL", "")
     host = urlsplit(url.removeprefix("jdbc:")).netloc
-    if not url.startswith("jdbc:mysql://") or not host:
-        problem = f"JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected jdbc:mysql://host:port/database"
+    engine = next((engine for engine in ENGINES if url.startswith(engine.scheme)), None)
+    if engine is None or not host:
+        expected = " or ".join(f"{engine.scheme}host:port/database" for engine in ENGINES)
+        problem = f"JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected {expected}"
         raise SettingsError("connection_invalid", connection=connection, problem=problem)
-    driver = properties.get("JDBC_DRIVER_CLASS_NAME") or DEFAULT_DRIVER
-    mysql = driver.startswith("com.mysql.")
-    parameters = {
-        "connectTimeout": str(CONNECT_TIMEOUT_MS),
-        "socketTimeout": str(SOCKET_TIMEOUT_MS),
-        # The server hangs up on a client that reads slower than this, as a busy executor does.
-        "sessionVariables": f"net_write_timeout=3600,lock_wait_timeout={LOCK_TIMEOUT_SECONDS}",
-    }
-    if mysql:
-        parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
-    if properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true":
-        parameters |= {"sslMode": "REQUIRED"} if mysql else {"useSSL": "true", "trustServerCertificate": "true"}
+    if secret.schema_name and not engine.default_schema:
+        conflict = f"schema_name {secret.schema_name!r} is for PostgreSQL, the connection has {engine.scheme}"
+        raise SettingsError("arguments_conflict", conflict=conflict)
+    driver = properties.get("JDBC_DRIVER_CLASS_NAME") or engine.driver
+    tls = properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true"
     base, _, query = url.partition("?")
     present = {item.partition("=")[0] for item in query.split("&")}
-    added = [f"{name}={value}" for name, value in parameters.items() if name not in present]
-    return Database(host, f"{base}?{'&'.join([query, *added] if query else added)}", driver, secret)
+    added = [f"{name}={value}" for name, value in engine.parameters(driver, tls=tls).items() if name not in present]
+    parameters = "&".join([query, *added] if query else added)
+    return Database(engine, host, f"{engine.address(base, secret.db_name)}?{parameters}", driver, secret)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -2252,45 +2741,26 @@ def read_split(
 # table: RDS through JDBC -> one row per key, values as the database prints them
 # ---------------------------------------------------------------------------------------------------------------------
 
-INTEGER_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
-INTEGER_TYPES = frozenset(INTEGER_BITS)
-BINARY_TYPES = frozenset({"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"})
-SPATIAL_TYPES = frozenset(
-    {
-        "geometry",
-        "point",
-        "linestring",
-        "polygon",
-        "multipoint",
-        "multilinestring",
-        "multipolygon",
-        "geometrycollection",
-        "geomcollection",
-    }
+_NO_DRIVER = re.compile("ClassNotFoundException|did not specify a JDBC driver")
+_NOT_ITS_URL = re.compile("No suitable driver|The driver could not open a JDBC connection")
+# What MariaDB Connector/J ("Could not connect"), MySQL Connector/J ("Communications link") and pgJDBC say.
+_UNREACHABLE = re.compile(
+    "Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException"
+    "|Connection to [^ ]+ refused|The connection attempt failed"
 )
-# The character sets a key may have to be looked up, and the characters each can hold: those whose codes and characters
-# pair off. Elsewhere (cp932) two codes print as one character, and a lookup would find one of them.
-_LATIN1 = set(bytes(range(256)).decode("cp1252", "ignore")) | set("\x81\x8d\x8f\x90\x9d")
-KEY_CHARSETS: dict[str, Callable[[str], bool]] = {
-    "ascii": str.isascii,
-    "latin1": lambda text: _LATIN1.issuperset(text),
-    "utf8": lambda text: not text or max(text) <= "\uffff",
-    "utf8mb3": lambda text: not text or max(text) <= "\uffff",
-    "utf8mb4": lambda _text: True,
-}
-# Types whose texts differ when their values do, so that a unique index proves the texts unique.
-EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "binary", "varbinary"}
-# What MariaDB Connector/J ("Could not connect") and MySQL Connector/J ("Communications link") say.
-_UNREACHABLE = re.compile("Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException")
 _TOO_MANY = "Too many connections"
-# The classes of JDBC for a lost connection, a deadlock and a lock wait; KILL QUERY.
+# The classes of JDBC for a lost connection, a deadlock and a lock wait; KILL QUERY. pgJDBC has one class for all.
 _PASSING = re.compile(
     r"java\.sql\.SQL(NonTransientConnection|TransientConnection|Transient|Recoverable|TransactionRollback)Exception"
     "|CommunicationsException|execution was interrupted|Lock wait timeout"
+    "|I/O error occurred while sending to the backend|This connection has been closed|terminating connection"
+    "|too many clients|connection slots are reserved|the database system is (starting up|shutting down|in recovery)"
+    "|deadlock detected|canceling statement due to (lock timeout|user request|conflict with recovery)"
 )
-_WAITED_OUT = re.compile("[Rr]ead timed out|Lock wait timeout")
+_WAITED_OUT = re.compile("[Rr]ead timed out|Lock wait timeout|due to lock timeout")
 # What MariaDB Connector/J 2.7 makes of a connection that is lost, or timed out, before a result set is there.
 _DRIVER_BUG = re.compile(r"NullPointerException[^\n]*\n\tat org\.mariadb\.jdbc\.")
+_OF_DATABASE = re.compile(r"java\.sql\.|org\.postgresql\.")
 FIRST_WAITS = (1, 4)  # seconds, before a run asks the database again that it never reached: mostly settings are wrong
 LATER_WAITS = (5, 30, 90)  # once it did reach it: a failover of RDS takes one to two minutes
 PATIENCE_SECONDS = 600  # after the first failure nothing is begun again
@@ -2311,20 +2781,6 @@ LISTS_PER_LOOKUP = 10  # well below any max_allowed_packet and range_optimizer_m
 NO_ROWS = "1 = 0"
 UNMATCHED_IDS = 10
 FIRST_IDS = 1_000  # read at first in search of ids that the source lacks
-
-
-@dataclass(frozen=True)
-class TableColumn:
-    """A column as information_schema describes it; `full_type` is what DDL says (`int(5) unsigned zerofill`)."""
-
-    name: str
-    type: str
-    full_type: str
-    charset: str | None = None
-
-    @property
-    def is_integer(self) -> bool:
-        return self.type in INTEGER_TYPES
 
 
 @dataclass(frozen=True)
@@ -2360,7 +2816,11 @@ class Table:
     @property
     def place(self) -> str:
         """The name of the table in SQL."""
-        return f"{quote_name(self.database.secret.db_name)}.{quote_name(self.database.secret.table_name)}"
+        return self.engine.place(self.database.table)
+
+    @property
+    def engine(self) -> Engine:
+        return self.database.engine
 
     @property
     def keys(self) -> TableKeys:
@@ -2371,28 +2831,6 @@ class Table:
     def index(self, name: str) -> int | None:
         """The place of a column in the table, or None."""
         return next((i for i, column in enumerate(self.columns) if column.name == name), None)
-
-
-def quote_name(name: str) -> str:
-    """A MySQL identifier, quoted (https://dev.mysql.com/doc/refman/8.0/en/identifiers.html)."""
-    return "`" + name.replace("`", "``") + "`"
-
-
-def text_literal(text: str) -> str:
-    """A MySQL string that no sql_mode can misread: hexadecimal digits."""
-    return f"_utf8mb4 x'{text.encode().hex()}'"
-
-
-def text_expression(column: TableColumn) -> str:
-    """SQL for a value as the database prints it (DESIGN section 2)."""
-    name = quote_name(column.name)
-    if column.type in BINARY_TYPES:
-        return f"LOWER(HEX({name}))"
-    if column.type in SPATIAL_TYPES:
-        return f"ST_AsText({name})"
-    if column.type == "bit":
-        name = f"{name} + 0"
-    return f"CAST({name} AS CHAR CHARACTER SET utf8mb4)"
 
 
 class Session:
@@ -2406,6 +2844,7 @@ class Session:
         jvm: Any = spark.sparkContext._jvm
         options = {"url": database.url, "dbtable": "-", **database.options}
         self._database = database
+        self.engine = database.engine
         with database_errors(database):
             jdbc = jvm.org.apache.spark.sql.execution.datasources.jdbc.JDBCOptions(jvm.PythonUtils.toScalaMap(options))
             connect = jvm.org.apache.spark.sql.jdbc.JdbcDialects.get(database.url).createConnectionFactory(jdbc)
@@ -2454,19 +2893,22 @@ def database_errors(database: Database) -> Iterator[None]:
 
 def table_error(text: str, database: Database) -> TableError | None:
     """The TableError that the text of a Java exception stands for, or None when no database had a part in it."""
-    host, user, driver = database.host, database.secret.username, database.driver
-    if "ClassNotFoundException" in text or "did not specify a JDBC driver" in text:
-        return TableError("driver_missing", driver=driver)
-    if "No suitable driver" in text or "The driver could not open a JDBC connection" in text:
-        return TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])
-    if "Access denied for user" in text:
-        return TableError("login_refused", host=host, user=user, secret=database.secret.name)
+    host, user, driver, engine = database.host, database.secret.username, database.driver, database.engine
+    known = (
+        (_NO_DRIVER, TableError("driver_missing", driver=driver)),
+        (_NOT_ITS_URL, TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])),
+        (engine.table_refused, TableError("table_missing", table=engine.told(database.table), user=user, near="")),
+        (engine.login_refused, TableError("login_refused", host=host, user=user, secret=database.secret.name)),
+    )
+    for pattern, error in known:
+        if pattern.search(text):
+            return error
     if _UNREACHABLE.search(text) and _TOO_MANY not in text:
         failure = TableError("database_unreachable", host=host)
         failure.passing = "UnknownHostException" not in text
         return failure
     lost = _DRIVER_BUG.search(text)
-    if not lost and "java.sql." not in text:
+    if not lost and not _OF_DATABASE.search(text):
         return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
     problem = "the connection was lost, or timed out" if lost else cause[-1][:500]
@@ -2504,62 +2946,35 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
     Raises:
         TableError: the table is missing, has no key column, or the database fails.
     """
-    secret = database.secret
-    schema, name = text_literal(secret.db_name), text_literal(secret.table_name)
-    where = f"table_schema = {schema} AND table_name = {name}"
-    columns = session.ask(
-        "SELECT column_name AS name, LOWER(data_type) AS type, LOWER(column_type) AS full_type, "
-        f"character_set_name AS charset FROM information_schema.columns WHERE {where} ORDER BY ordinal_position"
-    )
-    if not columns:
-        raise TableError("table_missing", user=secret.username, **_missing_table(session, database))
-    found = {row["name"]: TableColumn(**row) for row in columns}  # type: ignore[arg-type]
+    engine, name, user = database.engine, database.table, database.secret.username
+    found = {column.name: column for column in engine.columns(session.ask, name)}
+    if not found:
+        near = near_miss(name.table, engine.tables(session.ask, name))
+        raise TableError("table_missing", user=user, table=engine.told(name), near=near)
     if key not in found:
-        names = [str(column) for column in found]
-        place = f"{secret.db_name}.{secret.table_name}"
-        listed = ", ".join(names[:50])
-        raise TableError("key_missing_in_table", table=place, key=key, near=near_miss(key, names), columns=listed)
-    indexes = session.ask(
-        "SELECT index_name AS name, MAX(non_unique) AS repeats, COUNT(*) AS width, COUNT(sub_part) AS prefixes, "
-        "MAX(IF(seq_in_index = 1 AND sub_part IS NULL, column_name, NULL)) AS first_column "
-        f"FROM information_schema.statistics WHERE {where} AND index_type = 'BTREE' GROUP BY index_name"
-    )
-    [limit] = session.ask("SELECT @@max_connections AS most")
-    [size] = session.ask(f"SELECT avg_row_length AS bytes FROM information_schema.tables WHERE {where}")
-    ours = [row for row in indexes if row["first_column"] == key]
-    primary = next((row["first_column"] for row in indexes if row["name"] == "PRIMARY"), None)
-    unique = any((row["width"], row["repeats"], row["prefixes"]) == ("1", "0", "0") for row in ours)
-    table = Table(
+        near, listed = near_miss(key, found), ", ".join(list(found)[:50])
+        raise TableError("key_missing_in_table", table=engine.told(name), key=key, near=near, columns=listed)
+    indexes = engine.indexes(session.ask, name)
+    ours = [index for index in indexes if index.first_column == key]
+    firsts = [index.first_column for index in indexes if index.primary] + [key] * bool(ours)
+    rows = estimate_rows(session, f"SELECT {engine.quote_name(key)} FROM {engine.place(name)}")
+    return Table(
         database=database,
         columns=tuple(found.values()),
         key=found[key],
-        unique=unique and found[key].type in EXACT_TYPES,
+        unique=any(index.unique and index.alone for index in ours) and found[key].type in engine.exact_types,
         indexed=bool(ours),
-        ordered=tuple(
-            dict.fromkeys([*([found[primary]] if primary in found else []), *([found[key]] if ours else [])])
-        ),
-        rows=0,
-        row_bytes=int(size["bytes"] or 0),
-        connections=max_connections or max(int(limit["most"] or 0) // CONNECTION_SHARE, 1),
+        ordered=tuple(found[first] for first in dict.fromkeys(firsts) if first in found),
+        rows=rows,
+        row_bytes=engine.row_bytes(session.ask, name, rows),
+        connections=max_connections or max(engine.max_connections(session.ask) // CONNECTION_SHARE, 1),
     )
-    return replace(table, rows=estimate_rows(session, f"SELECT {quote_name(key)} FROM {table.place}"))
-
-
-def _missing_table(session: Session, database: Database) -> dict[str, str]:
-    secret = database.secret
-    schema = text_literal(secret.db_name)
-    rows = session.ask(f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}")
-    near = near_miss(secret.table_name, [str(row["name"]) for row in rows])
-    return {"table": f"{secret.db_name}.{secret.table_name}", "near": near}
 
 
 def estimate_rows(session: Session, sql: str) -> int:
-    """How many rows the optimizer expects a statement to read; 0 where the user may not ask (views).
-
-    The catalogue's own number is up to a day old on MySQL 8 (information_schema_stats_expiry).
-    """
+    """How many rows the optimizer expects a statement to read; 0 where the user may not ask (views)."""
     try:
-        return max(int(row["rows"] or 0) for row in session.ask(f"EXPLAIN {sql}"))
+        return session.engine.estimate(session.ask, sql)
     except TableError as error:
         LOG.info("no estimate: %s", error)
         return 0
@@ -2703,9 +3118,11 @@ def first_of_each(rows: pa.Table, keys: TableKeys) -> pa.Table:
 
 
 def rows_statement(table: Table, ordered: TableColumn) -> str:
-    """The table as a derived one: its values as text, and `ordered` as `k`."""
-    texts = [f"{text_expression(column)} AS c{i}" for i, column in enumerate(table.columns)]
-    return f"(SELECT {', '.join(texts)}, {quote_name(ordered.name)} AS k FROM {table.place}) AS source"
+    """The table as a derived one: its values as text, and `ordered` as `k`, as text too where Spark may not know it."""
+    engine = table.engine
+    texts = [f"{engine.text_expression(column)} AS c{i}" for i, column in enumerate(table.columns)]
+    whole = engine.quote_name(ordered.name) if engine.can_look_up(ordered) else engine.text_expression(ordered)
+    return f"(SELECT {', '.join(texts)}, {whole} AS k FROM {table.place}) AS source"
 
 
 # Of the two plans, the scan: every row, in ranges.
@@ -2733,7 +3150,7 @@ def scan_table(
             LOG.info("the table is read in %d ranges of column %r", len(cuts) + 1, column.name)
             return read_rows(spark, table, column, range_predicates(cuts), targets, known)
     LOG.info("no index helps to read the table in ranges")
-    return read_rows(spark, table, table.key, hash_ranges(min(ranges, MAX_HASHED_RANGES)), targets, known)
+    return read_rows(spark, table, table.key, hash_ranges(table.engine, min(ranges, MAX_HASHED_RANGES)), targets, known)
 
 
 def range_predicates(cuts: Sequence[str]) -> list[str]:
@@ -2747,16 +3164,16 @@ def range_predicates(cuts: Sequence[str]) -> list[str]:
     return [f"k < {cuts[0]} OR k IS NULL", *inner, f"k >= {cuts[-1]}"]
 
 
-def hash_ranges(ranges: int) -> list[str]:
-    """Predicates that cut a table without a useful index: CRC32 takes the text of any type."""
-    return [f"CRC32(k) % {ranges} = {i}{' OR k IS NULL' if i == 0 else ''}" for i in range(ranges)]
+def hash_ranges(engine: Engine, ranges: int) -> list[str]:
+    """Predicates that cut a table without a useful index."""
+    return [f"{engine.hash_range('k', ranges, i)}{' OR k IS NULL' if i == 0 else ''}" for i in range(ranges)]
 
 
 def column_cuts(session: Session, table: Table, column: TableColumn, step: int) -> list[str]:
     """Literals that cut an indexed column into ranges of about `step` rows; none for some types."""
-    name = quote_name(column.name)
+    name = table.engine.quote_name(column.name)
     if not column.is_integer:
-        return index_cuts(session, table, column, step) if can_look_up(column) else []
+        return index_cuts(session, table, column, step) if table.engine.can_look_up(column) else []
     [bounds] = session.ask(f"SELECT MIN({name}) AS low, MAX({name}) AS high FROM {table.place}")
     if bounds["low"] is None or bounds["high"] is None:
         return []
@@ -2800,13 +3217,13 @@ def integer_cuts(low: int, high: int, most: int, rows: int, rows_between: Callab
 
 def index_cuts(session: Session, table: Table, column: TableColumn, step: int) -> list[str]:
     """Literals that cut an indexed column into ranges of `step` rows, by one pass over the index."""
-    name = quote_name(column.name)
+    name = table.engine.quote_name(column.name)
     cuts: list[str] = []
     where = f"{name} IS NOT NULL"
     while len(cuts) < 2 * MAX_RANGES:  # the table may be larger than estimated, but hardly without end
         order = f"FROM {table.place} WHERE {where} ORDER BY {name} LIMIT 1 OFFSET {step}"
-        found = session.ask(f"SELECT {text_expression(column)} AS id {order}")
-        cut = key_literal(column, str(found[0]["id"])) if found else None
+        found = session.ask(f"SELECT {table.engine.text_expression(column)} AS id {order}")
+        cut = table.engine.key_literal(column, str(found[0]["id"])) if found else None
         if cut is None:
             break
         cuts.append(cut)
@@ -2817,40 +3234,17 @@ def index_cuts(session: Session, table: Table, column: TableColumn, step: int) -
 # Of the two plans, the lookup: the rows that the source names, by an index.
 
 
-def can_look_up(column: TableColumn) -> bool:
-    """Whether `key_literal` can write the values of a column."""
-    if column.type in {"char", "varchar"}:
-        return column.charset in KEY_CHARSETS
-    return column.is_integer or column.type in {"decimal", "binary", "varbinary"}
-
-
-def key_literal(column: TableColumn, text: str) -> str | None:
-    """The SQL literal that equals every value of a column that prints as `text`; None when no value can.
-
-    It may equal more values than that (a collation takes `A` for `a`), never fewer: equality of SQL is reflexive. The
-    literal converts to the character set of the column without loss, so that the index of the column can be used.
-    """
-    if column.is_integer:
-        bits = INTEGER_BITS[column.type]
-        low, high = (0, 2**bits) if "unsigned" in column.full_type else (-(2 ** (bits - 1)), 2 ** (bits - 1))
-        return text if re.fullmatch("0|-?[1-9][0-9]{0,19}", text) and low <= int(text) < high else None
-    if column.type == "decimal":
-        return text if re.fullmatch(r"-?[0-9]{1,65}(\.[0-9]{1,38})?", text) else None
-    if column.type in {"binary", "varbinary"}:
-        return f"x'{text}'" if re.fullmatch("([0-9a-f]{2})*", text) else None
-    return text_literal(text) if KEY_CHARSETS[column.charset or ""](text) else None
-
-
 def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> list[str]:
     """Lists of ids as predicates on the rows of `rows_statement`, in the order of the ids: neighbours share pages.
 
     What is equal to the database may differ as text (`a` and `A`, `1.5` and `1.50`) and be asked for by two lists, so
     each list takes only the texts between its first and its last: no row comes twice.
     """
-    asked = [(key, literal) for key in ids if (literal := key_literal(table.key, key)) is not None]
+    engine = table.engine
+    asked = [(key, literal) for key in ids if (literal := engine.key_literal(table.key, key)) is not None]
     asked.sort(key=lambda pair: int(pair[0]) if table.has_integer_key else pair[0])
     size = min(LOOKUP_BATCH, max(LOOKUP_BATCH_BYTES // max((len(literal) for _, literal in asked), default=1), 1))
-    text = f"CAST(c{table.index(table.key.name)} AS BINARY)"
+    text = engine.by_bytes(f"c{table.index(table.key.name)}")
     lists = []
     # A list that mixes signed and unsigned numbers is compared as decimals, and no index helps (MariaDB).
     halves = itertools.groupby(asked, lambda pair: table.has_integer_key and int(pair[0]) >= 2**63)
@@ -2858,8 +3252,8 @@ def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> lis
         while batch := list(itertools.islice(half, size)):
             predicate = f"k IN ({', '.join(literal for _, literal in batch)})"
             if not table.has_integer_key:
-                first, last = (key.encode().hex() for key in (batch[0][0], batch[-1][0]))
-                predicate += f" AND {text} BETWEEN x'{first}' AND x'{last}'"
+                first, last = (engine.bytes_literal(key) for key in (batch[0][0], batch[-1][0]))
+                predicate += f" AND {text} BETWEEN {first} AND {last}"
             lists.append(predicate)
     together = min(max(-(-len(lists) // (2 * parallelism)), 1), LISTS_PER_LOOKUP)
     predicates = []
@@ -2871,14 +3265,13 @@ def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int) -> lis
 
 def uses_index(session: Session, table: Table, predicate: str) -> bool:
     """Whether the database reads no more than the rows that a lookup's statement asks for."""
-    sql = f"EXPLAIN SELECT * FROM {rows_statement(table, table.key)} WHERE {predicate}"
-    return all(row["type"] not in {"ALL", "index"} for row in session.ask(sql))
+    return table.engine.uses_index(session.ask, f"SELECT * FROM {rows_statement(table, table.key)} WHERE {predicate}")
 
 
 def count_rows(session: Session, table: Table) -> dict[str, int]:
     """The counts of the report that need the whole table: rows, and rows beyond the first of each key."""
-    name = quote_name(table.key.name)
-    exact = name if table.has_integer_key else f"CAST({text_expression(table.key)} AS BINARY)"
+    engine, name = table.engine, table.engine.quote_name(table.key.name)
+    exact = name if table.has_integer_key else engine.by_bytes(engine.text_expression(table.key))
     repeats = "0" if table.unique else f"COUNT({name}) - COUNT(DISTINCT {exact})"
     [counts] = session.ask(f"SELECT COUNT(*) AS table_rows, {repeats} AS table_duplicates FROM {table.place}")
     return {label: int(count or 0) for label, count in counts.items()}
@@ -2890,19 +3283,16 @@ def first_unmatched(spark: SparkSession, table: Table, ids: set[str], limit: int
     Of the first ids of the table no more than `len(ids)` can be matched, so `limit` more are always enough. Integers
     are in the order of the index, and few are needed; the bytes of texts are not, and each reading takes all of it.
     """
-    text, name = text_expression(table.key), quote_name(table.key.name)
-    whole, shown = (
-        (name, "CAST(k AS CHAR)") if table.has_integer_key else (f"CAST({text} AS BINARY)", "CONVERT(k USING utf8mb4)")
-    )
+    engine, name = table.engine, table.engine.quote_name(table.key.name)
+    whole = name if table.has_integer_key else engine.by_bytes(engine.text_expression(table.key))
     distinct = "" if table.unique else "DISTINCT "
     most = len(ids) + limit
     size = min(FIRST_IDS, most) if table.has_integer_key else most
-    # Only so many bytes of a text take part in a sort.
-    options = table.database.options | {"sessionInitStatement": "SET SESSION max_sort_length = 8192"}
+    options = table.database.options | {"sessionInitStatement": engine.sorts}
     same: Any = same_integer if table.has_integer_key else str
     while True:
         first = f"SELECT {distinct}{whole} AS k FROM {table.place} WHERE {name} IS NOT NULL ORDER BY k LIMIT {size}"
-        sql = f"SELECT {shown} AS id FROM ({first}) AS first"
+        sql = f"SELECT {engine.text('k')} AS id FROM ({first}) AS first"
         with database_errors(table.database):
             reader = spark.read.format("jdbc").options(url=table.database.url, query=sql, **options)
             found = [row.id for row in reader.load().collect()]
@@ -3781,7 +4171,7 @@ def choose_plan(source: Source, table: Table) -> tuple[str, str]:
     """The plan that costs less and why (a name in TEXTS). The source is parsed, so its records are no guess."""
     if not table.indexed:
         return "scan", "no_index"
-    if not can_look_up(table.key):
+    if not table.engine.can_look_up(table.key):
         return "scan", "key_type"
     if table.rows < MIN_LOOKUP_ROWS:
         return "scan", "small_table"

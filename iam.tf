@@ -103,7 +103,7 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "LoadScriptAndDriver"
         Action   = ["s3:GetObject"]
-        Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/glue_job-*.py", replace(local.jar_uri, "s3://", local.s3_arn)])
+        Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/glue_job-*.py", replace(local.jar_uris[each.key], "s3://", local.s3_arn)])
       },
       {
         Sid      = "WriteLogs"

@@ -33,6 +33,7 @@ locals {
   local_jar  = local.common.driver.jar_uri != "" && !startswith(local.common.driver.jar_uri, "s3://")
   jar_key    = local.local_jar ? "${local.project}/${basename(local.common.driver.jar_uri)}" : ""
   jar_uri    = local.local_jar ? "s3://${local.artifact_bucket}/${local.jar_key}" : local.common.driver.jar_uri
+  jar_uris   = { for name, pipeline in local.pipelines : name => pipeline.driver == "org.postgresql.Driver" ? "" : local.jar_uri }
   script_uri = "s3://${local.artifact_bucket}/${local.script_key}"
 }
 
@@ -164,6 +165,7 @@ resource "aws_secretsmanager_secret_version" "pipeline" {
       db_name    = each.value.db_name
       table_name = each.value.table_name
     },
+    each.value.secret_arn != null || each.value.schema_name == null ? {} : { schema_name = each.value.schema_name },
   ))
   secret_string_wo_version = each.value.secret_version
 
@@ -187,9 +189,9 @@ resource "aws_glue_connection" "pipeline" {
       JDBC_CONNECTION_URL    = each.value.jdbc_url
       JDBC_ENFORCE_SSL       = tostring(each.value.enforce_ssl)
       SECRET_ID              = local.login_secrets[each.key]
-      JDBC_DRIVER_CLASS_NAME = local.common.driver.class_name
+      JDBC_DRIVER_CLASS_NAME = each.value.driver
     },
-    local.jar_uri == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uri },
+    local.jar_uris[each.key] == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uris[each.key] },
   )
 
   physical_connection_requirements {
@@ -242,8 +244,9 @@ resource "aws_glue_job" "pipeline" {
       "--destination_bucket"               = each.value.destination_bucket
       "--destination_file"                 = each.value.destination_file
     },
-    local.jar_uri == "" ? {} : { "--extra-jars" = local.jar_uri },
+    local.jar_uris[each.key] == "" ? {} : { "--extra-jars" = local.jar_uris[each.key] },
     each.value.secret_arn == null ? {} : { "--db_name" = each.value.db_name, "--table_name" = each.value.table_name },
+    each.value.secret_arn == null || each.value.schema_name == null ? {} : { "--schema_name" = each.value.schema_name },
     each.value.secret_arn != null && each.value.tells_slack ? { "--slack_secret_name" = aws_secretsmanager_secret.pipeline[each.key].arn } : {},
     each.value.options,
   )

@@ -1,1 +1,1 @@
-"""A Glue service on one machine: real MariaDB, moto for the AWS APIs, a Slack receiver, and a runner for Glue jobs."""
+"""A Glue service on one machine: real databases, moto for the AWS APIs, a Slack receiver, a runner for Glue jobs."""

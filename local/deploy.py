@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.services import Aws, MariaDB, ServiceError
+from local.services import Aws, MariaDB, PostgreSQL, ServiceError
 
 ARTIFACTS = "artifacts"
-# Where Debian's libmariadb-java puts Connector/J 2.7.
-DEBIAN_JAR = Path("/usr/share/java/mariadb-java-client.jar")
+# Where Debian puts the JDBC drivers, by which package, and the variable that names another place.
+DEBIAN_JARS = {
+    MariaDB: ("mariadb-java-client.jar", "libmariadb-java", "MARIADB_JDBC_JAR"),
+    PostgreSQL: ("postgresql.jar", "libpostgresql-jdbc-java", "POSTGRESQL_JDBC_JAR"),
+}
 
 
 @dataclass(frozen=True)
@@ -41,26 +44,28 @@ class Pipeline:
         return f"job-{self.name}"
 
 
-def jdbc_jar() -> Path:
-    """MariaDB's JDBC driver.
+def jdbc_jar(server: type[MariaDB | PostgreSQL] = MariaDB) -> Path:
+    """The JDBC driver of a kind of server.
 
     Raises:
         ServiceError: it is not installed.
     """
-    jar = Path(os.environ.get("MARIADB_JDBC_JAR") or DEBIAN_JAR)
+    name, package, variable = DEBIAN_JARS[server]
+    jar = Path(os.environ.get(variable) or f"/usr/share/java/{name}")
     if not jar.is_file():
-        message = f"No JDBC driver at {jar}. Run: apt-get install libmariadb-java, or set MARIADB_JDBC_JAR."
+        message = f"No JDBC driver at {jar}. Run: apt-get install {package}, or set {variable}."
         raise ServiceError(message)
     return jar
 
 
-def deploy(aws: Aws, database: MariaDB, pipeline: Pipeline, script: Path) -> str:
+def deploy(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline, script: Path) -> str:
     """Makes everything for one pipeline; returns the name of the job."""
     s3 = aws.client("s3")
     for bucket in {ARTIFACTS, pipeline.source_bucket, pipeline.destination_bucket}:
         make_bucket(s3, bucket)
     s3.upload_file(str(script), ARTIFACTS, "glue_job.py")
-    s3.upload_file(str(jdbc_jar()), ARTIFACTS, "mariadb-java-client.jar")
+    if isinstance(database, MariaDB):
+        s3.upload_file(str(jdbc_jar()), ARTIFACTS, "mariadb-java-client.jar")
     secret = {
         "username": database.user,
         "password": database.password,
@@ -71,7 +76,7 @@ def deploy(aws: Aws, database: MariaDB, pipeline: Pipeline, script: Path) -> str
     aws.client("secretsmanager").create_secret(Name=pipeline.name, SecretString=json.dumps(secret))
     glue = aws.client("glue")
     glue.create_connection(ConnectionInput=_connection(database, pipeline))
-    glue.create_job(**_job(pipeline))
+    glue.create_job(**_job(database, pipeline))
     return pipeline.job
 
 
@@ -83,21 +88,27 @@ def make_bucket(s3: Any, bucket: str) -> None:
         pass
 
 
-def _connection(database: MariaDB, pipeline: Pipeline) -> dict[str, Any]:
+def _jar(database: MariaDB | PostgreSQL) -> str | None:
+    # The one of PostgreSQL is Glue's own.
+    return f"s3://{ARTIFACTS}/mariadb-java-client.jar" if isinstance(database, MariaDB) else None
+
+
+def _connection(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
+    properties = {
+        "JDBC_CONNECTION_URL": database.jdbc_url,
+        "JDBC_DRIVER_CLASS_NAME": database.driver,
+        "JDBC_DRIVER_JAR_URI": _jar(database),
+        "JDBC_ENFORCE_SSL": "false",
+        "SECRET_ID": pipeline.name,
+    }
     return {
         "Name": pipeline.name,
         "ConnectionType": "JDBC",
-        "ConnectionProperties": {
-            "JDBC_CONNECTION_URL": f"jdbc:mysql://{database.host}:{database.port}/{database.database}",
-            "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver",
-            "JDBC_DRIVER_JAR_URI": f"s3://{ARTIFACTS}/mariadb-java-client.jar",
-            "JDBC_ENFORCE_SSL": "false",
-            "SECRET_ID": pipeline.name,
-        },
+        "ConnectionProperties": {name: value for name, value in properties.items() if value},
     }
 
 
-def _job(pipeline: Pipeline) -> dict[str, Any]:
+def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
     own = {
         "secret_name": pipeline.name,
         "connection_name": pipeline.name,
@@ -107,8 +118,9 @@ def _job(pipeline: Pipeline) -> dict[str, Any]:
         "destination_file": pipeline.destination_file,
         **pipeline.arguments,
     }
+    jar = _jar(database)
     glues = {
-        "--extra-jars": f"s3://{ARTIFACTS}/mariadb-java-client.jar",
+        **({"--extra-jars": jar} if jar else {}),
         "--enable-metrics": "true",
         "--enable-observability-metrics": "true",
         "--enable-job-insights": "true",

@@ -34,6 +34,8 @@ GLUES_OWN = frozenset(
         "--user-jars-first",
     }
 )
+# The JDBC driver of PostgreSQL is on the class path of Glue itself; this is Debian's.
+GLUES_JAR = "/usr/share/java/postgresql.jar"
 LOG_CONFIGURATION = """\
 rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
@@ -80,6 +82,8 @@ def run_job(
         home = Path(folder)
         script = fetch(s3, definition["Command"]["ScriptLocation"], home)
         jars = [fetch(s3, jar, home) for jar in arguments.get("--extra-jars", "").split(",") if jar]
+        glues_jar = Path(variables.get("POSTGRESQL_JDBC_JAR") or GLUES_JAR)
+        jars += [glues_jar] if glues_jar.is_file() else []
         (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
         variables |= {
             "PYSPARK_PYTHON": sys.executable,

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import json
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -24,6 +25,7 @@ from types import FrameType
 from typing import Any
 
 import boto3
+import psycopg
 import pymysql
 
 LOOPBACK = "127.0.0.1"
@@ -129,6 +131,8 @@ class MariaDB:
         database: An empty database, utf8mb4.
     """
 
+    driver = "org.mariadb.jdbc.Driver"
+
     def __init__(self, server_options: Sequence[str] = ()) -> None:
         self.host = LOOPBACK
         self.port = 0
@@ -148,6 +152,11 @@ class MariaDB:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    @property
+    def jdbc_url(self) -> str:
+        """What Terraform puts into the Glue connection."""
+        return f"jdbc:mysql://{self.host}:{self.port}/{self.database}?permitMysqlScheme"
 
     def connect(self, **options: Any) -> pymysql.Connection[Any]:
         """A client connection to the database."""
@@ -224,6 +233,104 @@ class MariaDB:
             cursor.execute(f"CREATE USER {self.user}@'%%' IDENTIFIED BY %s", [self.password])
             cursor.execute(f"GRANT ALL ON *.* TO {self.user}@'%' WITH GRANT OPTION")
             cursor.execute(f"CREATE DATABASE {self.database}")
+
+
+class PostgreSQL:
+    """Debian's PostgreSQL server on a data directory of its own, as another user where this one is root.
+
+    Attributes:
+        host, port: Where it listens.
+        user, password: An account that may do everything.
+        database: An empty database, UTF-8.
+        log: What the server logs.
+    """
+
+    driver = "org.postgresql.Driver"
+
+    def __init__(self) -> None:
+        self.host = LOOPBACK
+        self.port = 0
+        self.user = "etl"
+        self.password = secrets.token_urlsafe(12)
+        self.database = "demo"
+
+    def __enter__(self) -> PostgreSQL:
+        self._stack = contextlib.ExitStack()
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    @property
+    def jdbc_url(self) -> str:
+        """What Terraform puts into the Glue connection."""
+        return f"jdbc:postgresql://{self.host}:{self.port}/{self.database}"
+
+    def connect(self, **options: Any) -> psycopg.Connection[Any]:
+        """A client connection to the database."""
+        target = {"host": self.host, "port": self.port, "user": self.user, "password": self.password}
+        return psycopg.connect(**{**target, "dbname": self.database, **options})
+
+    def _start(self) -> None:
+        home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="postgresql-")))
+        newest = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=None)
+        server = str(newest / "postgres") if newest else program("postgres", "postgresql")
+        certificate = make_certificate(home)
+        certificate.chmod(0o600)
+        account: dict[str, Any] = {}
+        if os.geteuid() == 0:  # which the server refuses
+            owner = pwd.getpwnam("nobody")
+            account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
+            for path in (home, certificate):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        options = ["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync"]
+        locale = ["--encoding=UTF8", "--locale=C.UTF-8"]
+        install = [str(Path(server).with_name("initdb")), f"--pgdata={home / 'data'}", *options, *locale]
+        done = subprocess.run(install, capture_output=True, text=True, check=False, cwd=home, **account)  # noqa: S603
+        if done.returncode:
+            message = f"initdb failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            raise ServiceError(message)
+        self.port = free_port()
+        self.log = home / "server.log"
+        settings = {
+            "port": self.port,
+            "listen_addresses": LOOPBACK,
+            "unix_socket_directories": home,
+            "timezone": "Asia/Tokyo",
+            "ssl": "on",
+            "ssl_cert_file": certificate,
+            "ssl_key_file": certificate,
+            # Nothing here outlives the process, so nothing need reach the disk.
+            "fsync": "off",
+            "full_page_writes": "off",
+            "synchronous_commit": "off",
+        }
+        command = [server, "-D", str(home / "data"), *(f"--{name}={value}" for name, value in settings.items())]
+        with self.log.open("wb") as output:
+            process = start_process(command, stdout=output, stderr=subprocess.STDOUT, cwd=home, **account)
+        self._stack.callback(stop_process, process)
+        self._stack.callback(process.send_signal, signal.SIGQUIT)  # SIGTERM waits until all clients have gone
+        self._wait(process, home)
+
+    def _wait(self, process: subprocess.Popen[bytes], home: Path) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                with psycopg.connect(host=str(home), port=self.port, user="postgres", autocommit=True) as connection:
+                    connection.execute(f"CREATE ROLE {self.user} SUPERUSER LOGIN PASSWORD '{self.password}'")
+                    connection.execute(f"CREATE DATABASE {self.database}")
+                    return
+            except psycopg.OperationalError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    tail = self.log.read_text(errors="replace")[-2000:]
+                    message = f"PostgreSQL did not start on port {self.port}:\n{tail}"
+                    raise ServiceError(message) from None
+                time.sleep(0.1)
 
 
 class Aws:

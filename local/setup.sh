@@ -1,14 +1,16 @@
 #!/bin/sh
-# Installs what a run needs from Debian where it lacks: Java 17, MariaDB and its JDBC driver; with `browser` also the
-# smallest Chromium, for the tests of pages, with `fonts` what the pictures of docs/ are made with.
+# Installs what runs and tests need from Debian where it lacks: Java 17, both databases and their JDBC drivers; with
+# `browser` also the smallest Chromium, for the tests of pages, with `fonts` what the pictures of docs/ are made with.
 set -eu
 
 PATH="$PATH:/usr/sbin:/usr/local/sbin"
 missing=""
 java -version 2>&1 | grep -q '"17\.' || missing="$missing openjdk-17-jre-headless"
 command -v mariadbd >/dev/null && command -v mariadb-install-db >/dev/null || missing="$missing mariadb-server"
+command -v postgres >/dev/null || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing postgresql"
 command -v openssl >/dev/null || missing="$missing openssl"
 test -f "${MARIADB_JDBC_JAR:-/usr/share/java/mariadb-java-client.jar}" || missing="$missing libmariadb-java"
+test -f "${POSTGRESQL_JDBC_JAR:-/usr/share/java/postgresql.jar}" || missing="$missing libpostgresql-jdbc-java"
 case " $* " in *" browser "*)
   command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || missing="$missing chromium-headless-shell"
 esac

@@ -1,4 +1,4 @@
-"""Real parts for the tests: MariaDB, moto's server, a Slack receiver and a Spark session, each started once."""
+"""Real parts for the tests: both databases, moto's server, a Slack receiver, a Spark session, each started once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 import glue_job
 from local import demo
 from local.deploy import jdbc_jar
-from local.services import Aws, MariaDB, SlackReceiver
+from local.services import Aws, MariaDB, PostgreSQL, SlackReceiver
 
 ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("job", deadline=None)  # Spark's first run of a plan is many times slower
@@ -37,6 +37,19 @@ def terraform() -> None:
 def database() -> Iterator[MariaDB]:
     """A MariaDB server."""
     with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A PostgreSQL server with collations that take different texts for equal, an extension and a domain."""
+    with PostgreSQL() as server:
+        with server.connect(autocommit=True) as connection:
+            for name, level in (("no_case", 2), ("no_accent", 1)):
+                options = f"provider = icu, locale = 'und-u-ks-level{level}', deterministic = false"
+                connection.execute(f"CREATE COLLATION {name} ({options})")
+            connection.execute("CREATE EXTENSION citext")
+            connection.execute("CREATE DOMAIN whole AS integer CHECK (VALUE > -100)")
         yield server
 
 
@@ -83,7 +96,7 @@ def spark(aws: Aws) -> Iterator[Any]:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2,4]")  # a task has four attempts on Glue too
-        .config("spark.jars", str(jdbc_jar()))
+        .config("spark.jars", f"{jdbc_jar()},{jdbc_jar(PostgreSQL)}")
         .config("spark.driver.memory", "2g")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
@@ -102,7 +115,7 @@ class Pipeline:
 
     spark: Any
     aws: Aws
-    database: MariaDB
+    database: MariaDB | PostgreSQL
     name: str
     webhook: str = ""
     connection_name: str = ""
@@ -116,8 +129,31 @@ class Pipeline:
     def table_texts(self, expressions: Sequence[str]) -> list[tuple[str | None, ...]]:
         """The rows as the server itself prints the expressions."""
         with self.database.connect() as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT {', '.join(expressions)} FROM `{self.name}`")
+            cursor.execute(f"SELECT {', '.join(expressions)} FROM {self.name}")
             return list(cursor.fetchall())
+
+    @property
+    def engine(self) -> glue_job.Engine:
+        """What the job makes of the database."""
+        return glue_job.PostgreSQL() if self.on_postgresql else glue_job.MySQL()
+
+    def target(self, **secret: str) -> glue_job.Database:
+        """What the job is told of the database."""
+        login = {"username": self.database.user, "password": self.database.password}
+        place = {"db_name": self.database.database, "table_name": self.name}
+        return glue_job.make_database("c", self.properties(), glue_job.make_secret("s", login | place | secret))
+
+    def series(self, last: int) -> str:
+        """A table expression of the numbers from 1 on, in column `seq`."""
+        return f"generate_series(1, {last}) AS seq" if self.on_postgresql else f"seq_1_to_{last}"
+
+    @property
+    def on_postgresql(self) -> bool:
+        return isinstance(self.database, PostgreSQL)
+
+    def properties(self) -> dict[str, str]:
+        """The properties of a Glue connection."""
+        return {"JDBC_CONNECTION_URL": self.database.jdbc_url, "JDBC_DRIVER_CLASS_NAME": self.database.driver}
 
     def put(self, data: bytes, key: str | None = None) -> None:
         """Stores a source object."""
@@ -140,10 +176,7 @@ class Pipeline:
 
     def connection(self, **changes: str) -> None:
         """Stores a Glue connection, with changes, and uses it from now on."""
-        properties = {
-            "JDBC_CONNECTION_URL": f"jdbc:mysql://{self.database.host}:{self.database.port}/{self.database.database}",
-            "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver",
-        } | changes
+        properties = self.properties() | changes
         self.connection_name = f"{self.name}-{next(NUMBERS)}"
         definition = {"Name": self.connection_name, "ConnectionType": "JDBC", "ConnectionProperties": properties}
         self.aws.client("glue").create_connection(ConnectionInput=definition)
@@ -179,8 +212,8 @@ class Pipeline:
 def make_pipeline(spark: Any, aws: Aws, database: MariaDB) -> Callable[..., Pipeline]:
     """Makes a pipeline of its own, with secret and connection."""
 
-    def make(webhook: str = "") -> Pipeline:
-        pipeline = Pipeline(spark, aws, database, f"t{next(NUMBERS)}", webhook)
+    def make(webhook: str = "", server: MariaDB | PostgreSQL = database) -> Pipeline:
+        pipeline = Pipeline(spark, aws, server, f"t{next(NUMBERS)}", webhook)
         pipeline.secret()
         pipeline.connection()
         return pipeline
@@ -190,5 +223,17 @@ def make_pipeline(spark: Any, aws: Aws, database: MariaDB) -> Callable[..., Pipe
 
 @pytest.fixture
 def pipeline(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver) -> Pipeline:
-    """A pipeline that tells Slack."""
+    """A pipeline on MariaDB that tells Slack."""
     return make_pipeline(slack.webhook)
+
+
+@pytest.fixture
+def on_postgresql(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver, postgresql: PostgreSQL) -> Pipeline:
+    """A pipeline on PostgreSQL that tells Slack."""
+    return make_pipeline(slack.webhook, postgresql)
+
+
+@pytest.fixture(params=["pipeline", "on_postgresql"], ids=["mariadb", "postgresql"])
+def on_each(request: pytest.FixtureRequest) -> Pipeline:
+    """A pipeline on each kind of server, one after the other."""
+    return request.getfixturevalue(request.param)

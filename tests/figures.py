@@ -27,7 +27,7 @@ What the tests saw, on real parts: MariaDB, Spark, moto's S3, Secrets Manager an
 between the job and its servers break what passes. Made by `make reliability`; not edited by hand.
 """
 STOP = glue_job.STOP_SECONDS
-STALL, LOCK = glue_job.SOCKET_TIMEOUT_MS // 60_000, glue_job.LOCK_TIMEOUT_SECONDS // 60  # minutes
+STALL, LOCK = glue_job.SOCKET_TIMEOUT_SECONDS // 60, glue_job.LOCK_TIMEOUT_SECONDS // 60  # minutes
 
 
 def listed(numbers: Iterable[float]) -> str:

@@ -103,6 +103,23 @@ def test_the_deployed_job_publishes_what_the_oracle_says(aws, slack, deployed, d
         assert secret not in log
 
 
+def test_the_deployed_job_reads_postgresql(aws, slack, postgresql):
+    name = f"e2e{next(NUMBERS)}"
+    with postgresql.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), price NUMERIC(8,2))")
+        cursor.executemany(f"INSERT INTO {name} VALUES (%s, %s, %s)", ROWS)
+    pipeline = Pipeline(name, name, "lake", f"in/{name}.json", "lake", f"out/{name}.csv", slack.webhook)
+    deploy(aws, postgresql, pipeline, ROOT / "glue_job.py")
+    aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=json.dumps(RECORDS).encode())
+    process = command(aws, "run", pipeline.job, "--language", "en")
+    log, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, log
+    expected = oracle.overlay([json.dumps(RECORDS).encode()], ("id", "name", "price"), ROWS)
+    assert aws.client("s3").get_object(Bucket="lake", Key=pipeline.destination_file)["Body"].read() == expected.csv
+    assert [message["text"] for message in slack.messages] == [f"✅ {pipeline.job}: published"]
+    assert postgresql.password not in log
+
+
 def test_a_failed_job_exits_with_1_and_one_message(aws, slack, deployed, database):
     process = command(aws, "run", deployed.job, "--source_key", "in/nope.json")
     log, _ = process.communicate(timeout=180)

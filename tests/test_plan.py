@@ -33,7 +33,37 @@ KEYS = {
     "decimal": ("DECIMAL(12,2)", ["1.50", "-1.50", "0.00", "1234567890.12"], ["1.5", "1.500", "-0.00", "1e0"]),
     "binary": ("VARBINARY(9)", ["", "00", "0000", "61", "ff00"], ["0", "FF00", "zz"]),
 }
+POSTGRESQL_WORDS = [*WORDS, "$$", "E'", "?", "{d}"]
+UUIDS = ["123e4567-e89b-12d3-a456-426655440000", "00000000-0000-0000-0000-000000000000"]
+POSTGRESQL_KEYS = {
+    "case-insensitive text": ("VARCHAR(40) COLLATE no_case", POSTGRESQL_WORDS, ["ab", "a\0b"]),
+    "accent-insensitive text": ("TEXT COLLATE no_accent", POSTGRESQL_WORDS, ["ab"]),
+    "citext": ("CITEXT", POSTGRESQL_WORDS, ["ab"]),
+    "padded text": ("CHAR(20)", [word for word in POSTGRESQL_WORDS if not word.endswith(" ")], ["a ", "a" + " " * 19]),
+    "integer": ("BIGINT", INTEGERS, [*UNSIGNED, "007", "7.0", "-0", " 7", "x", "1e2", "99999999999999999999999"]),
+    "small integer": ("SMALLINT", ["0", "7", "-4", "32767"], ["32768", "007", "7.0", "x"]),
+    "integer domain": ("whole", ["0", "7", "-4", "2147483647"], ["-100", "007", "2147483648"]),
+    "decimal": ("NUMERIC", ["1.50", "-1.50", "0.00", "1e70", "NaN"], ["1.5", "1.500", "-0.00", "1e0", "nan"]),
+    "uuid": ("UUID", UUIDS, [UUIDS[0].upper(), "x"]),
+    "binary": ("BYTEA", ["", "00", "0000", "61", "ff00"], ["0", "FF00", "zz", "\\x00"]),
+}
 INDEXES = ["UNIQUE (id)", "KEY (id)", "KEY (id, v)"]
+
+
+def keys_of(pipeline, kind: str) -> tuple[str, list[str], list[str]]:
+    """The entry of the server's own kinds of keys."""
+    return (POSTGRESQL_KEYS if pipeline.on_postgresql else KEYS)[kind]
+
+
+def create(pipeline, columns: str, index: str) -> None:
+    """Makes the table anew; `index` is what MySQL takes inside CREATE TABLE."""
+    pipeline.sql(f"DROP TABLE IF EXISTS {pipeline.name}")
+    if pipeline.on_postgresql and index.startswith("KEY"):
+        pipeline.sql(f"CREATE TABLE {pipeline.name} ({columns})")
+        pipeline.sql(f"CREATE INDEX ON {pipeline.name} {index.removeprefix('KEY')}")
+    else:
+        charset = "" if pipeline.on_postgresql else "CHARACTER SET utf8mb4"
+        pipeline.sql(f"CREATE TABLE {pipeline.name} ({columns}, {index}) {charset}")
 
 
 def force(monkeypatch, plan: str) -> None:
@@ -44,17 +74,22 @@ def force(monkeypatch, plan: str) -> None:
 
 def insert(pipeline, rows, binary: bool) -> None:
     """Fills the table."""
-    value = "UNHEX(%s)" if binary else "%s"
+    value = "%s"
+    if binary:
+        value = "decode(%s, 'hex')" if pipeline.on_postgresql else "UNHEX(%s)"
+    ignore, conflict = ("", "ON CONFLICT DO NOTHING") if pipeline.on_postgresql else ("IGNORE", "")
     with pipeline.database.connect(autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.executemany(f"INSERT IGNORE INTO {pipeline.name} VALUES ({value}, %s)", rows)
+        cursor.executemany(f"INSERT {ignore} INTO {pipeline.name} VALUES ({value}, %s) {conflict}", rows)
 
 
 def assert_plans_agree(pipeline, monkeypatch, kind, index, rows, source, batch) -> None:
     """Both plans give the oracle's bytes and counts; a lookup asks for at most `batch` ids at a time."""
-    ddl = KEYS[kind][0]
-    pipeline.sql(f"CREATE OR REPLACE TABLE {pipeline.name} (id {ddl}, v VARCHAR(9), {index}) CHARACTER SET utf8mb4")
+    create(pipeline, f"id {keys_of(pipeline, kind)[0]}, v VARCHAR(9)", index)
     insert(pipeline, rows, kind == "binary")
-    text = "LOWER(HEX(id))" if kind == "binary" else "CAST(id AS CHAR CHARACTER SET utf8mb4)"
+    if pipeline.on_postgresql:
+        text = "encode(id, 'hex')" if kind == "binary" else "id::text"
+    else:
+        text = "LOWER(HEX(id))" if kind == "binary" else "CAST(id AS CHAR CHARACTER SET utf8mb4)"
     table = pipeline.table_texts([text, "v"])
     lines = "\n".join(json.dumps({"id": key}) for key in source).encode()
     pipeline.put(lines)
@@ -68,19 +103,32 @@ def assert_plans_agree(pipeline, monkeypatch, kind, index, rows, source, batch) 
         assert {name: getattr(result, name) for name in expected.counts} == expected.counts
 
 
-@pytest.mark.parametrize("index", INDEXES[:2])
-@pytest.mark.parametrize("kind", KEYS)
-def test_both_plans_find_every_kind_of_id_in_statements_of_one_id_each(pipeline, monkeypatch, kind, index):
-    _, known, others = KEYS[kind]
+@pytest.mark.parametrize(
+    ("server", "kind", "index"),
+    [
+        *(("pipeline", kind, index) for kind in KEYS for index in INDEXES[:2]),
+        *(("on_postgresql", kind, INDEXES[i % 2]) for i, kind in enumerate(POSTGRESQL_KEYS)),
+    ],
+)
+def test_both_plans_find_every_kind_of_id_in_statements_of_one_id_each(request, monkeypatch, server, kind, index):
+    pipeline = request.getfixturevalue(server)
+    _, known, others = keys_of(pipeline, kind)
     rows = [(key, value) for key in [*known[1:], None] for value in ("x", "", "Y", None)]
     assert_plans_agree(pipeline, monkeypatch, kind, index, rows, [*known, *others, None, known[1]], batch=1)
 
 
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize(
+    ("server", "kind"),
+    [
+        *(("pipeline", kind) for kind in KEYS),
+        *(("on_postgresql", kind) for kind in POSTGRESQL_KEYS if kind not in {"citext", "small integer"}),
+    ],
+)
 @settings(max_examples=2, phases=[Phase.generate], suppress_health_check=list(HealthCheck))  # a shrink takes minutes
 @given(data=st.data())
-def test_both_plans_agree_with_the_oracle(pipeline, monkeypatch, kind, data):
-    _, known, others = KEYS[kind]
+def test_both_plans_agree_with_the_oracle(request, monkeypatch, server, kind, data):
+    pipeline = request.getfixturevalue(server)
+    _, known, others = keys_of(pipeline, kind)
     index = data.draw(st.sampled_from(INDEXES), "index")
     cells = st.sampled_from(["x", "", "Y", None])
     rows = data.draw(st.lists(st.tuples(st.sampled_from(known) | st.none(), cells), max_size=12), "rows")
@@ -92,21 +140,14 @@ def test_both_plans_agree_with_the_oracle(pipeline, monkeypatch, kind, data):
     assert_plans_agree(pipeline, monkeypatch, kind, index, rows, source, batch)
 
 
-def database_of(pipeline) -> glue_job.Database:
-    """Where the pipeline's table is."""
-    login = {"username": pipeline.database.user, "password": pipeline.database.password}
-    secret = glue_job.make_secret("s", login | {"db_name": pipeline.database.database, "table_name": pipeline.name})
-    url = f"jdbc:mysql://{pipeline.database.host}:{pipeline.database.port}/{pipeline.database.database}"
-    properties = {"JDBC_CONNECTION_URL": url, "JDBC_DRIVER_CLASS_NAME": "org.mariadb.jdbc.Driver"}
-    return make_database("c", properties, secret)
-
-
-def test_executors_open_no_more_connections_than_they_may(pipeline):
+def test_executors_open_no_more_connections_than_they_may(on_each):
+    pipeline = on_each
     fill(pipeline, "INT")
     predicates = glue_job.range_predicates([str(cut) for cut in range(20_000, 180_000, 20_000)])
-    database = database_of(pipeline)
+    database = pipeline.target()
     with Session(pipeline.spark, database) as session:
-        [server] = session.ask("SELECT @@max_connections AS most")
+        free = "current_setting('max_connections')::int - 3" if pipeline.on_postgresql else "@@max_connections"
+        [server] = session.ask(f"SELECT {free} AS most")
         shared = glue_job.describe_table(session, database, "id")
         table = glue_job.describe_table(session, database, "id", 2)
     assert shared.connections == int(server["most"]) // glue_job.CONNECTION_SHARE
@@ -126,7 +167,7 @@ def test_literals_let_the_database_use_the_index(pipeline, kind):
         f"CREATE TABLE {pipeline.name} (id {ddl} PRIMARY KEY, v VARCHAR(200)) CHARACTER SET utf8mb4",
         f"INSERT INTO {pipeline.name} SELECT {number}, REPEAT('x', 200) FROM seq_1000_to_9000",
     )
-    database = database_of(pipeline)
+    database = pipeline.target()
     with Session(pipeline.spark, database) as session:
         table = glue_job.describe_table(session, database, "id")
         assert table.indexed
@@ -140,31 +181,75 @@ def test_literals_let_the_database_use_the_index(pipeline, kind):
         assert not glue_job.uses_index(session, table, "v = 'x'".replace("v", "c1"))
 
 
+@pytest.mark.parametrize("kind", POSTGRESQL_KEYS)
+def test_literals_let_postgresql_use_the_index(on_postgresql, kind):
+    pipeline, (ddl, known, others) = on_postgresql, POSTGRESQL_KEYS[kind]
+    numbers = re.match("BIGINT|SMALLINT|whole|NUMERIC", ddl)
+    made = {"BYTEA": "decode(md5(seq::text), 'hex')", "UUID": "md5(seq::text)::uuid", "CHAR(20)": "'k' || seq"}
+    number = "seq" if numbers else made.get(ddl, "'k' || seq || repeat('x', 9)")
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id {ddl} PRIMARY KEY, v VARCHAR(200))",
+        f"INSERT INTO {pipeline.name} SELECT {number}, repeat('x', 200) FROM {pipeline.series(30_000)}",
+        f"ANALYZE {pipeline.name}",
+    )
+    database = pipeline.target()
+    with Session(pipeline.spark, database) as session:
+        table = glue_job.describe_table(session, database, "id")
+        assert table.indexed
+        assert table.unique
+        for words in (known, known + others):
+            [predicate] = glue_job.lookup_predicates(table, words, 1)
+            assert predicate.startswith("(k IN (")
+            assert glue_job.uses_index(session, table, predicate)
+        assert not glue_job.uses_index(session, table, "c1 = 'x'")
+
+
+def test_small_partitions_do_not_hinder_a_lookup(on_postgresql):
+    pipeline, name = on_postgresql, on_postgresql.name
+    pipeline.sql(
+        f"CREATE TABLE {name} (id BIGINT, t INT, PRIMARY KEY (id, t)) PARTITION BY LIST (t)",
+        *(f"CREATE TABLE {name}_{i} PARTITION OF {name} FOR VALUES IN ({i})" for i in range(3)),
+        f"INSERT INTO {name} SELECT seq, 0 FROM {pipeline.series(200_000)}",
+        f"ANALYZE {name}",
+    )
+    pipeline.put(b'{"id":3}\n{"id":200001}')
+    result = pipeline.run()
+    assert (result.plan, result.matched, result.table_rows) == ("lookup", 1, 200_000)
+    assert pipeline.output() == b"id,t\n3,0\n200001,\n"
+
+
 def fill(pipeline, key: str, index: str = "PRIMARY KEY (id)") -> None:
     """A table that is large enough for a lookup."""
-    value = "CONCAT('k', seq)" if "CHAR" in key else "'2000-01-01' + INTERVAL seq DAY" if key == "DATE" else "seq * 3"
+    day = "DATE '2000-01-01' + seq" if pipeline.on_postgresql else "'2000-01-01' + INTERVAL seq DAY"
+    value = "CONCAT('k', seq)" if "CHAR" in key else day if key == "DATE" else "seq * 3"
+    create(pipeline, f"id {key} NOT NULL, v INT", index)
     pipeline.sql(
-        f"CREATE TABLE {pipeline.name} (id {key} NOT NULL, v INT, {index})",
-        f"INSERT INTO {pipeline.name} SELECT {value}, seq FROM seq_1_to_60000",
-        f"ANALYZE TABLE {pipeline.name}",
+        f"INSERT INTO {pipeline.name} SELECT {value}, seq FROM {pipeline.series(60_000)}",
+        f"ANALYZE {'' if pipeline.on_postgresql else 'TABLE'} {pipeline.name}",
     )
 
 
 @pytest.mark.parametrize(
-    ("key", "index", "records", "plan", "reason"),
+    ("server", "key", "index", "records", "plan", "reason"),
     [
-        ("INT", "PRIMARY KEY (id)", 100, "lookup", "few_ids"),
-        ("VARCHAR(20)", "KEY (id, v)", 100, "lookup", "few_ids"),
-        ("INT", "PRIMARY KEY (id)", 20_000, "scan", "many_ids"),
-        ("INT", "KEY (v)", 100, "scan", "no_index"),
-        ("VARCHAR(20)", "KEY (id(5))", 100, "scan", "no_index"),
-        ("VARCHAR(20)", "FULLTEXT (id)", 100, "scan", "no_index"),
-        ("INT", "KEY (v, id)", 100, "scan", "no_index"),
-        ("VARCHAR(20) CHARACTER SET cp932", "PRIMARY KEY (id)", 100, "scan", "key_type"),
-        ("DATE", "PRIMARY KEY (id)", 100, "scan", "key_type"),
+        ("pipeline", "INT", "PRIMARY KEY (id)", 100, "lookup", "few_ids"),
+        ("pipeline", "VARCHAR(20)", "KEY (id, v)", 100, "lookup", "few_ids"),
+        ("pipeline", "INT", "PRIMARY KEY (id)", 20_000, "scan", "many_ids"),
+        ("pipeline", "INT", "KEY (v)", 100, "scan", "no_index"),
+        ("pipeline", "VARCHAR(20)", "KEY (id(5))", 100, "scan", "no_index"),
+        ("pipeline", "VARCHAR(20)", "FULLTEXT (id)", 100, "scan", "no_index"),
+        ("pipeline", "INT", "KEY (v, id)", 100, "scan", "no_index"),
+        ("pipeline", "VARCHAR(20) CHARACTER SET cp932", "PRIMARY KEY (id)", 100, "scan", "key_type"),
+        ("pipeline", "DATE", "PRIMARY KEY (id)", 100, "scan", "key_type"),
+        ("on_postgresql", "INT", "PRIMARY KEY (id)", 100, "lookup", "few_ids"),
+        ("on_postgresql", "VARCHAR(20) COLLATE no_case", "KEY (id, v)", 100, "lookup", "few_ids"),
+        ("on_postgresql", "INT", "PRIMARY KEY (id)", 20_000, "scan", "many_ids"),
+        ("on_postgresql", "VARCHAR(20)", "KEY (lower(id))", 100, "scan", "no_index"),
+        ("on_postgresql", "DATE", "PRIMARY KEY (id)", 100, "scan", "key_type"),
     ],
 )
-def test_the_plan_follows_the_source_and_the_index(pipeline, slack, caplog, key, index, records, plan, reason):
+def test_the_plan_follows_the_source_and_the_index(request, slack, caplog, server, key, index, records, plan, reason):
+    pipeline = request.getfixturevalue(server)
     fill(pipeline, key, index)
     # Every second id is in the table; the ids before the first of the source are not in it.
     ids = [f"k{i}" if "CHAR" in key else i * 3 // 2 for i in range(2_000, 2_000 + records)]
@@ -178,23 +263,27 @@ def test_the_plan_follows_the_source_and_the_index(pipeline, slack, caplog, key,
     expected = oracle.overlay(
         ["\n".join(json.dumps({"id": i}) for i in ids).encode()],
         ("id", "v"),
-        pipeline.table_texts(["CAST(id AS CHAR)", "CAST(v AS CHAR)"]),
+        pipeline.table_texts(
+            [f"CAST({name} AS {'TEXT' if pipeline.on_postgresql else 'CHAR'})" for name in ("id", "v")]
+        ),
         integer_key=key == "INT",
     )
     assert pipeline.output() == expected.csv
     assert {name: getattr(result, name) for name in expected.counts} == expected.counts
 
 
-def test_a_lookup_the_database_would_not_use_the_index_for_becomes_a_scan(pipeline, monkeypatch):
+def test_a_lookup_the_database_would_not_use_the_index_for_becomes_a_scan(on_each, monkeypatch):
+    pipeline = on_each
     fill(pipeline, "INT")
-    monkeypatch.setattr(glue_job, "key_literal", lambda _column, text: f"CONCAT(k * 0 + {text})")
+    monkeypatch.setattr(type(pipeline.engine), "key_literal", lambda _self, _column, text: f"(k * 0 + {text})")
     pipeline.put(b'{"id":3}\n{"id":4}')
     result = pipeline.run()
     assert (result.plan, result.plan_reason) == ("scan", "index_unused")
     assert pipeline.output() == b"id,v\n3,1\n4,\n"
 
 
-def test_first_unmatched_ids_are_found_behind_many_matched_ones(pipeline, monkeypatch):
+def test_first_unmatched_ids_are_found_behind_many_matched_ones(on_each, monkeypatch):
+    pipeline = on_each
     fill(pipeline, "INT")
     monkeypatch.setattr(glue_job, "FIRST_IDS", 50)
     pipeline.put("\n".join(f'{{"id":{i * 3}}}' for i in range(1, 501) if i not in {480, 490}).encode())
@@ -204,7 +293,8 @@ def test_first_unmatched_ids_are_found_behind_many_matched_ones(pipeline, monkey
     assert result.unmatched == 60_000 - 498
 
 
-def test_no_id_that_a_row_can_have_asks_for_no_row(pipeline):
+def test_no_id_that_a_row_can_have_asks_for_no_row(on_each):
+    pipeline = on_each
     fill(pipeline, "INT")
     pipeline.put(b'{"id":"x"}\n{"id":99999999999}')
     result = pipeline.run()

@@ -20,6 +20,16 @@ OLD = b"the output of yesterday\n"
 @pytest.fixture
 def ready(pipeline):
     """A pipeline that would succeed, with an older output in place."""
+    return made_ready(pipeline)
+
+
+@pytest.fixture
+def ready_on_each(on_each):
+    """The same on each kind of server."""
+    return made_ready(on_each)
+
+
+def made_ready(pipeline):
     pipeline.sql(
         f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, name VARCHAR(20))",
         f"INSERT INTO {pipeline.name} VALUES (1, 'a')",
@@ -174,40 +184,53 @@ def test_wrong_source(ready, slack, caplog, data, message):
     assert slack.messages
 
 
-def test_key_missing_in_table(ready, slack, caplog):
-    ready.sql(f"ALTER TABLE {ready.name} CHANGE id Id INT")
+def test_key_missing_in_table(ready_on_each, slack, caplog):
+    ready, quote_name = ready_on_each, ready_on_each.engine.quote_name
+    ready.sql(f"ALTER TABLE {ready.name} RENAME COLUMN {quote_name('id')} TO {quote_name('Id')}")
     fails(ready, slack, caplog, "table", "has no key column 'id' (did you mean 'Id'?). Columns found: Id, name.")
 
 
-def test_table_missing(ready, slack, caplog):
+def test_table_missing(ready_on_each, slack, caplog):
+    ready = ready_on_each
     ready.secret(table_name=ready.name + "s")
-    fails(ready, slack, caplog, "table", f"Table demo.{ready.name}s does not exist")
+    schema = "public." if ready.on_postgresql else ""
+    expected = (
+        f"Table demo.{schema}{ready.name}s does not exist, or 'etl' may not read it (did you mean '{ready.name}'?)"
+    )
+    fails(ready, slack, caplog, "table", expected)
 
 
-def test_database_missing(ready, slack, caplog):
+def test_database_missing(ready_on_each, slack, caplog):
+    ready = ready_on_each
     ready.secret(db_name="nope")
-    fails(ready, slack, caplog, "table", f"Table nope.{ready.name} does not exist")
+    schema = "public." if ready.on_postgresql else ""
+    fails(ready, slack, caplog, "table", f"Table nope.{schema}{ready.name} does not exist")
 
 
-def test_wrong_password(ready, slack, caplog):
+def test_wrong_password(ready_on_each, slack, caplog):
+    ready = ready_on_each
     ready.secret(password="wr0ng-s3cret")
     fails(ready, slack, caplog, "table", "refused the login of 'etl'. Check username and password in the secret")
     assert "wr0ng-s3cret" not in f"{caplog.text}{slack.messages}"
 
 
-def test_closed_port(ready, slack, caplog):
+def test_closed_port(ready_on_each, slack, caplog):
+    ready = ready_on_each
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        ready.connection(JDBC_CONNECTION_URL=f"jdbc:mysql://127.0.0.1:{unused.getsockname()[1]}/demo")
+        url = f"{ready.engine.scheme}127.0.0.1:{unused.getsockname()[1]}/demo"
+        ready.connection(JDBC_CONNECTION_URL=url)
         fails(ready, slack, caplog, "table", "cannot be reached. Check endpoint and port")
 
 
-def test_silent_host_is_given_up_in_bounded_time(ready, slack, caplog):
+def test_silent_host_is_given_up_in_bounded_time(ready_on_each, slack, caplog):
+    ready = ready_on_each
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        url = f"jdbc:mysql://127.0.0.1:{silent.getsockname()[1]}/demo?connectTimeout=2000&socketTimeout=2000"
-        ready.connection(JDBC_CONNECTION_URL=url)
+        seconds = "2" if ready.on_postgresql else "2000"  # or milliseconds
+        url = f"{ready.engine.scheme}127.0.0.1:{silent.getsockname()[1]}/demo"
+        ready.connection(JDBC_CONNECTION_URL=f"{url}?connectTimeout={seconds}&socketTimeout={seconds}")
         start = time.monotonic()
         fails(ready, slack, caplog, "table", "cannot be reached")
         assert time.monotonic() - start < 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,7 @@ def test_webhook_is_optional():
         ('["hunter2"]', "is not a JSON object"),
         (json.dumps({"username": "etl", "password": 1, "db_name": ""}), "lacks password, db_name, table_name"),
         (json.dumps(VALUES | {"slack_webhook": "hunter2"}), "has a slack_webhook that is not a URL"),
+        (json.dumps(VALUES | {"schema_name": ["hunter2"]}), "has a schema_name that is not a string"),
     ],
 )
 def test_wrong_secret_is_explained_and_not_quoted(text, problem):
@@ -76,13 +78,31 @@ def test_what_the_connection_says_wins():
     )
 
 
+def test_url_of_postgresql_names_the_database_of_the_secret():
+    properties = {"JDBC_CONNECTION_URL": "jdbc:postgresql://db:5432/other?socketTimeout=5", "JDBC_ENFORCE_SSL": "true"}
+    database = make_database("c", properties, replace(SECRET, db_name="shop ?&/%"))
+    assert database.driver == "org.postgresql.Driver"
+    assert database.url == (
+        "jdbc:postgresql://db:5432/shop%20%3F%26%2F%25?socketTimeout=5&connectTimeout=10&tcpKeepAlive=true&sslmode=require"
+    )
+    assert database.table == ("shop ?&/%", "public", "customers")
+
+
+def test_a_schema_is_postgresqls_alone():
+    secret = make_secret("a", VALUES | {"schema_name": "app"})
+    assert make_database("c", {"JDBC_CONNECTION_URL": "jdbc:postgresql://db/x"}, secret).table.schema == "app"
+    with pytest.raises(SettingsError, match="schema_name 'app' is for PostgreSQL, the connection has jdbc:mysql://"):
+        make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db/x"}, secret)
+
+
 @pytest.mark.parametrize(
-    "url", ["", "jdbc:mariadb://db/shop", "jdbc:postgresql://db/x?password=p@ss", "jdbc:mysql:///shop"]
+    "url", ["", "jdbc:mariadb://db/shop", "jdbc:oracle://db/x?password=p@ss", "jdbc:mysql:///shop", "jdbc:postgresql:x"]
 )
 def test_other_urls_are_refused(url):
     with pytest.raises(SettingsError) as caught:
         make_database("c", {"JDBC_CONNECTION_URL": url}, SECRET)
     assert str(caught.value) == (
-        f"Glue connection 'c': JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected jdbc:mysql://host:port/database. "
+        f"Glue connection 'c': JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected "
+        "jdbc:mysql://host:port/database or jdbc:postgresql://host:port/database. "
         "Correct the properties of the connection (configs.json)."
     )

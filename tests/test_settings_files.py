@@ -25,6 +25,7 @@ BEYOND_SCHEMA = {
     "copied",
     "list_over_output",
     "list_over_source",
+    "schema_of_mysql",
 }
 
 
@@ -39,15 +40,45 @@ def validator(name: str) -> jsonschema.Draft7Validator:
 
 
 @pytest.fixture(scope="module")
-def rules(terraform, tmp_path_factory) -> dict:
-    """The rules of data.tf as Terraform itself evaluates them."""
-    copy = Terraform(tmp_path_factory.mktemp("rules"), {})
-    copy.init()
-    names = ("entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
+def copy(terraform, tmp_path_factory) -> Terraform:
+    """The configuration, to ask for its locals."""
+    made = Terraform(tmp_path_factory.mktemp("rules"), {})
+    made.init()
+    return made
+
+
+def locals_of(copy: Terraform, *names: str) -> dict:
+    """Values of data.tf as Terraform itself evaluates them."""
     expression = "jsonencode({" + ", ".join(f"{name} = local.{name}" for name in names) + "})"
     process = copy.start("console")
     output, _ = process.communicate(expression.encode())
     return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def rules(copy) -> dict:
+    """The rules of data.tf."""
+    return locals_of(copy, "entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "errors"),
+    [
+        ("first", None, ["class_name", "jar_uri"]),
+        ("first", {"class_name": "com.mysql.cj.jdbc.Driver", "jar_uri": ""}, []),
+        ("third", None, []),
+    ],
+)
+def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors):
+    entry, shared = load(CASES / "configs.json")["configs"][name], load(CASES / "common_settings.json")
+    shared["connection"]["jdbc_driver"] = driver
+    if not driver:
+        del shared["connection"]["jdbc_driver"]
+    (copy.folder / "configs.json").write_text(json.dumps({"configs": {name: entry}}))
+    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
+    found = locals_of(copy, "errors")["errors"]
+    assert [error.split(" is ")[0].rpartition(".")[2] for error in found] == errors
+    assert validator("common_settings").is_valid(shared)
 
 
 def entries_of(schema: dict) -> dict:

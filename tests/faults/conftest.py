@@ -29,7 +29,7 @@ SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, conne
 SHORTER_AWS_CONFIG = SHORT_AWS_CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}, read_timeout=3))
 SHORT = {
     "AWS_CONFIG": SHORT_AWS_CONFIG,
-    "SOCKET_TIMEOUT_MS": 2_500,
+    "SOCKET_TIMEOUT_SECONDS": 2.5,
     "LOCK_TIMEOUT_SECONDS": 1,
     "FIRST_WAITS": (0.5, 1.0),
     "LATER_WAITS": (1.0, 2.0, 4.0),

@@ -47,6 +47,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.not_an_object must be an object with SecretsManager, S3, slack and Database",
       "${var.configs_file}: configs.null_delimiter has csv.null \"n;a\", which holds csv.delimiter",
       "${var.configs_file}: configs.over_itself would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
+      "${var.configs_file}: configs.schema_of_mysql has SecretsManager.schema_name, which only postgresql knows; the schema of mysql and mariadb is db_name",
       "${var.configs_file}: configs.two_logins has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them",
       "${var.configs_file}: configs.Case and configs.case differ only in case, and IAM roles do not",
       "${var.configs_file}: configs.list_over_output and configs.list_over_output write the same output s3://lake/out/list_over_output.csv",
@@ -68,7 +69,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.alarm_rows.Monitoring.row_change_percent is \"50\": must be a whole number of percent from 1 to 9999, or 0 for no such alarm",
       "${var.configs_file}: configs.bucket.S3.source_bucket is \"My_Bucket\": must be the name of a bucket",
       "${var.configs_file}: configs.db_open.SecretsManager.db_name is \"<database>\": must be the name of a database (1 to 64 characters)",
-      "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql or mariadb",
+      "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql, mariadb or postgresql",
       "${var.configs_file}: configs.delimiter.csv.delimiter is \"||\": must be one character, or tab",
       "${var.configs_file}: configs.enabled_text.enabled is \"true\": must be true or false",
       "${var.configs_file}: configs.encoding.csv.encoding is \"sjis\": must be utf-8, utf-8-sig or cp932",
@@ -97,6 +98,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.schedule_five.schedule is \"cron(0 18 * * ?)\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
       "${var.configs_file}: configs.schedule_hour.schedule is \"cron(0 24 * * ? *)\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
       "${var.configs_file}: configs.schedule_plain.schedule is \"0 18 * * ? *\": must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan",
+      "${var.configs_file}: configs.schema_with_dot.SecretsManager.schema_name is \"app.x\": must be the name of a schema (1 to 63 characters)",
       "${var.configs_file}: configs.secret_arn_name.secret_arn is \"my-secret\": must be the ARN of a secret",
       "${var.configs_file}: configs.ssl_text.Database.enforce_ssl is \"yes\": must be true or false",
       "${var.configs_file}: configs.timeout.Glue.timeout_minutes is 10081: must be a whole number of minutes from 1 to 10080",
@@ -196,6 +198,19 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "MariaDB keeps the scheme of MySQL, which Connector/J 3 must be told."
   }
   assert {
+    condition = aws_glue_connection.pipeline["third"].connection_properties == tomap({
+      JDBC_CONNECTION_URL    = "jdbc:postgresql://pg.example.com:5432/shop"
+      JDBC_DRIVER_CLASS_NAME = "org.postgresql.Driver"
+      JDBC_ENFORCE_SSL       = "true"
+      SECRET_ID              = "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:rds!db-ghijkl"
+    }) && !contains(keys(aws_glue_job.pipeline["third"].default_arguments), "--extra-jars")
+    error_message = "PostgreSQL has the driver that Glue brings."
+  }
+  assert {
+    condition     = aws_glue_job.pipeline["third"].default_arguments["--schema_name"] == "sales" && !contains(keys(aws_glue_job.pipeline["second"].default_arguments), "--schema_name")
+    error_message = "A schema is told where an entry names one."
+  }
+  assert {
     condition     = aws_glue_connection.pipeline["first"].connection_properties["JDBC_ENFORCE_SSL"] == "true" && aws_glue_connection.pipeline["second"].connection_properties["JDBC_ENFORCE_SSL"] == "false"
     error_message = "TLS unless an entry says otherwise."
   }
@@ -212,7 +227,7 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "So do those of sections."
   }
   assert {
-    condition     = [for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName] == [["job-first", "job-second"]]
+    condition     = [for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName] == [["job-first", "job-second", "job-third"]]
     error_message = "One rule hears of all jobs."
   }
   assert {
