@@ -25,6 +25,7 @@ import logging
 import operator
 import re
 import secrets
+import ssl
 import sys
 import threading
 import time
@@ -228,6 +229,26 @@ MESSAGES: dict[str, dict[str, Message]] = {
         "ja": Message(
             "データベース {host} に接続できません。",
             "接続のエンドポイントとポート、サブネット、データベースのセキュリティグループを確認してください。",
+        ),
+    },
+    "certificate_refused": {
+        "en": Message(
+            "The certificate of the database at {host} was refused: {problem}.",
+            "Check that the CA bundle {place} holds the CA that signed it, and that Database.endpoint is a name that it has.",
+        ),
+        "ja": Message(
+            "データベース {host} のサーバー証明書を検証できません: {problem}",
+            "CA バンドル {place} に署名元の CA があるか、Database.endpoint が証明書の名前と一致するかを確認してください。",
+        ),
+    },
+    "ca_invalid": {
+        "en": Message(
+            "The CA bundle {place} {problem}.",
+            "Let Database.ca_uri name an S3 object with the certificates of the CA in PEM form.",
+        ),
+        "ja": Message(
+            "CA バンドル {place} を使えません ({problem})。",
+            "Database.ca_uri には CA 証明書 (PEM 形式) の S3 オブジェクトを指定してください。",
         ),
     },
     "driver_missing": {
@@ -600,6 +621,9 @@ SECRET_EXPECTS = ", ".join((*SECRET_FIELDS, "slack_webhook"))
 DEFAULT_DRIVER = "com.mysql.cj.jdbc.Driver"  # the one Glue brings for MySQL
 CONNECT_TIMEOUT_MS = 10_000
 SOCKET_TIMEOUT_MS = 900_000
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+# Parameters of a JDBC URL by which a driver would not verify the certificate after all.
+_UNVERIFIED = {"usessl", "sslmode", "trustservercertificate", "disablesslhostnameverification"}
 
 
 @dataclass(frozen=True)
@@ -678,12 +702,19 @@ def is_webhook(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Database:
-    """Where the table is and how Spark's JDBC reader logs in."""
+    """Where the table is and how Spark's JDBC reader logs in.
+
+    Attributes:
+        ca_uri: The S3 object of the CA bundle; empty where the certificate of the server is not verified.
+        ca: The certificates in it, as PEM.
+    """
 
     host: str
     url: str
     driver: str
     secret: Secret = field(repr=False)
+    ca_uri: str = ""
+    ca: str = field(repr=False, default="")
 
     @property
     def options(self) -> dict[str, str]:
@@ -694,15 +725,17 @@ class Database:
             "password": self.secret.password,
             "fetchsize": "10000",
             "sessionInitStatement": "SET SESSION TRANSACTION READ ONLY",
+            # The certificates themselves, as executors have no file of them.
+            **({"serverSslCert": self.ca} if self.ca else {}),
         }
 
 
-def load_database(client: Any, connection: str, secret: Secret) -> Database:
-    """Reads host and driver from the Glue connection with a Glue client.
+def load_database(client: Any, s3: Any, connection: str, secret: Secret) -> Database:
+    """Reads host and driver from the Glue connection with a Glue client, and the CA bundle with an S3 client.
 
     Raises:
-        SettingsError: the connection is missing, or is not a MySQL/MariaDB JDBC connection.
-        AwsError: the call was denied or failed.
+        SettingsError: the connection is missing, or is not a MySQL/MariaDB JDBC connection, or has no CA bundle.
+        AwsError: a call was denied or failed.
     """
     try:
         answer = client.get_connection(Name=connection, HidePassword=True)
@@ -710,7 +743,30 @@ def load_database(client: Any, connection: str, secret: Secret) -> Database:
         if isinstance(error, ClientError) and error_code(error) == "EntityNotFoundException":
             raise SettingsError("connection_missing", connection=connection) from error
         raise aws_error(error, "glue:GetConnection", connection) from error
-    return make_database(connection, answer["Connection"].get("ConnectionProperties", {}), secret)
+    database = make_database(connection, answer["Connection"].get("ConnectionProperties", {}), secret)
+    return replace(database, ca=read_ca(s3, database.ca_uri)) if database.ca_uri else database
+
+
+def read_ca(client: Any, place: str) -> str:
+    """The certificates in the CA bundle at an S3 URL, as PEM without what may stand between them.
+
+    Raises:
+        SettingsError: there is no such object, or it holds no certificate.
+        AwsError: S3 denied the call or failed.
+    """
+    url = urlsplit(place)
+    try:
+        text = client.get_object(Bucket=url.netloc, Key=url.path[1:])["Body"].read().decode("ascii", "replace")
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
+            raise SettingsError("ca_invalid", place=place, problem="does not exist") from error
+        raise aws_error(error, "s3:GetObject", place) from error
+    bundle = "\n".join(_CERTIFICATE.findall(text))
+    try:
+        ssl.create_default_context(cadata=bundle or "-")
+    except (ssl.SSLError, ValueError):
+        raise SettingsError("ca_invalid", place=place, problem="holds no certificates in PEM form") from None
+    return bundle
 
 
 def make_database(connection: str, properties: Mapping[str, str], secret: Secret) -> Database:
@@ -726,6 +782,12 @@ def make_database(connection: str, properties: Mapping[str, str], secret: Secret
         raise SettingsError("connection_invalid", connection=connection, problem=problem)
     driver = properties.get("JDBC_DRIVER_CLASS_NAME") or DEFAULT_DRIVER
     mysql = driver.startswith("com.mysql.")
+    base, _, query = url.partition("?")
+    present = {item.partition("=")[0] for item in query.split("&")}
+    encrypted = properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true"
+    ca_uri = properties.get("CUSTOM_JDBC_CERT", "")
+    if ca_uri:
+        check_ca_uri(connection, ca_uri, encrypted=encrypted, mysql=mysql, present=present)
     parameters = {
         "connectTimeout": str(CONNECT_TIMEOUT_MS),
         "socketTimeout": str(SOCKET_TIMEOUT_MS),
@@ -734,12 +796,35 @@ def make_database(connection: str, properties: Mapping[str, str], secret: Secret
     }
     if mysql:
         parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
-    if properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true":
-        parameters |= {"sslMode": "REQUIRED"} if mysql else {"useSSL": "true", "trustServerCertificate": "true"}
-    base, _, query = url.partition("?")
-    present = {item.partition("=")[0] for item in query.split("&")}
+    if encrypted and mysql:
+        parameters["sslMode"] = "REQUIRED"
+    elif encrypted:
+        # With a CA, Connector/J verifies the chain and the host name.
+        parameters |= {"useSSL": "true"} | ({} if ca_uri else {"trustServerCertificate": "true"})
     added = [f"{name}={value}" for name, value in parameters.items() if name not in present]
-    return Database(host, f"{base}?{'&'.join([query, *added] if query else added)}", driver, secret)
+    return Database(host, f"{base}?{'&'.join([query, *added] if query else added)}", driver, secret, ca_uri)
+
+
+def check_ca_uri(connection: str, ca_uri: str, *, encrypted: bool, mysql: bool, present: Iterable[str]) -> None:
+    """Refuses a CA bundle that would not be used, so that nobody believes in a verification that is none.
+
+    Raises:
+        SettingsError: the bundle is no S3 object, TLS is off, the driver cannot be given it, or the URL says otherwise.
+    """
+    doubted = sorted(name for name in present if name.lower() in _UNVERIFIED)
+    url = urlsplit(ca_uri)
+    if url.scheme != "s3" or not url.netloc or not url.path.strip("/"):
+        problem = f"CUSTOM_JDBC_CERT is {ca_uri!r}, expected s3://bucket/bundle.pem"
+    elif not encrypted:
+        problem = "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true"
+    elif mysql:
+        # It reads a key store file that would have to lie on every worker.
+        problem = "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver"
+    elif doubted:
+        problem = f"CUSTOM_JDBC_CERT is set, and {', '.join(doubted)} in JDBC_CONNECTION_URL says how to verify"
+    else:
+        return
+    raise SettingsError("connection_invalid", connection=connection, problem=problem)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1557,7 +1642,8 @@ class PieceReader:
         while True:
             pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
             char = window.text[pos : pos + 1]
-            over = separated and limit is not None and pos >= limit
+            # Only a record is left to the next piece: what else may follow a comma is an error that nobody would see.
+            over = separated and limit is not None and pos >= limit and char == "{"
             if over or (char == "]" and (fresh or not separated)):
                 break
             if char == "," and not separated:
@@ -1937,6 +2023,8 @@ KEY_CHARSETS: dict[str, Callable[[str], bool]] = {
 EXACT_TYPES = INTEGER_TYPES | {"char", "varchar", "tinytext", "text", "mediumtext", "longtext", "binary", "varbinary"}
 # What MariaDB Connector/J ("Could not connect") and MySQL Connector/J ("Communications link") say.
 _UNREACHABLE = re.compile("Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException")
+# What Java says of a chain that ends at no known CA or has expired, and Connector/J of a certificate for another host.
+_CERTIFICATE_REFUSED = re.compile(r"(PKIX path [^\n]+|\w+ host \"[^\"\n]+\" doesn't correspond to certificate [^\n]+)")
 MIN_RANGE_ROWS, MAX_RANGE_ROWS = 100_000, 2_000_000  # a range is a connection and a task
 CHUNK_BYTES = 16 * MIB  # of the table's rows that are packed at a time
 MAX_RANGES = 256
@@ -2100,6 +2188,8 @@ def table_error(text: str, database: Database) -> TableError | None:
         return TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])
     if "Access denied for user" in text:
         return TableError("login_refused", host=host, user=user, secret=database.secret.name)
+    if refused := _CERTIFICATE_REFUSED.search(text):
+        return TableError("certificate_refused", host=host, place=database.ca_uri, problem=refused.group()[:300])
     if _UNREACHABLE.search(text):
         return TableError("database_unreachable", host=host)
     if "java.sql." not in text:
@@ -3150,7 +3240,8 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     s3 = s3_client(None)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BLOCKS_PER_BATCH)
     with progress("connection"):
-        database = load_database(boto3.client("glue", config=AWS_CONFIG), settings.connection_name, secret)
+        glue = boto3.client("glue", config=AWS_CONFIG)
+        database = load_database(glue, s3, settings.connection_name, secret)
         check_destination(s3, settings.destination_bucket, settings.destination_file)
     with progress("source"):
         objects = list_objects(s3, settings.source_bucket, settings.source_key)
