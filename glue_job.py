@@ -234,11 +234,11 @@ MESSAGES: dict[str, dict[str, Message]] = {
     "certificate_refused": {
         "en": Message(
             "The certificate of the database at {host} was refused: {problem}.",
-            "Check that the CA bundle {place} holds the CA that signed it, and that Database.endpoint is a name that it has.",
+            "Check that the CA bundle {place} holds the CA that signed it, and that Database.endpoint is one of its names.",
         ),
         "ja": Message(
             "データベース {host} のサーバー証明書を検証できません: {problem}",
-            "CA バンドル {place} に署名元の CA があるか、Database.endpoint が証明書の名前と一致するかを確認してください。",
+            "CA バンドル {place} に署名元の CA があるか、Database.endpoint が証明書の名前と合うかを確認してください。",
         ),
     },
     "ca_invalid": {
@@ -1717,12 +1717,12 @@ class PieceReader:
         if self.piece.start:
             item = self.piece.source
             stream = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
-            before, position = 0, 0
-            for line in stream:
-                position += len(line)
-                if position > offset or not line.endswith(b"\n"):
-                    break
-                before += bool(line.strip())
+            before, position, blank = 0, 0, True
+            while (part := stream.readline(BLOCK_BYTES)) and position + len(part) <= offset:
+                position += len(part)
+                blank = blank and not part.strip()
+                if part.endswith(b"\n"):
+                    before, blank = before + (not blank), True
         return before + 1
 
     def _check_record_size(self, size: int, offset: int) -> None:
@@ -1872,7 +1872,9 @@ def block_cells(reader: PieceReader, block: Block, columns: dict[str, int]) -> l
     Raises:
         SourceError: a string holds half a surrogate pair (no encoding can write it), or a value nests too deeply.
     """
+    known = len(columns)
     cells = pick_cells(block.records, columns)
+    check_names(reader, block, itertools.islice(columns, known, None))
     try:
         return [pa.array(column, pa.string()) for column in cells]
     except (pa.ArrowException, UnicodeEncodeError):
@@ -1883,6 +1885,20 @@ def block_cells(reader: PieceReader, block: Block, columns: dict[str, int]) -> l
         reader.scan = reader.literal_scan  # nested values are likely to come again
         cells = pick_cells([reader.scan(block.text, start)[0] for start in block.starts], columns)
     return [text_array(reader, block, name, column) for name, column in zip(columns, cells, strict=True)]
+
+
+def check_names(reader: PieceReader, block: Block, names: Iterable[str]) -> None:
+    """Refuses a column that no header can name.
+
+    Raises:
+        SourceError: a name holds half a surrogate pair.
+    """
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            number, offset = block.place(next(i for i, record in enumerate(block.records) if name in record))
+            reader.malformed(offset, f"half a surrogate pair in the name {name!r}", number)
 
 
 def text_array(reader: PieceReader, block: Block, name: str, values: Sequence[Any]) -> pa.Array:
@@ -2188,10 +2204,10 @@ def table_error(text: str, database: Database) -> TableError | None:
         return TableError("driver_refuses_url", driver=driver, url=database.url.partition("?")[0])
     if "Access denied for user" in text:
         return TableError("login_refused", host=host, user=user, secret=database.secret.name)
-    if refused := _CERTIFICATE_REFUSED.search(text):
-        return TableError("certificate_refused", host=host, place=database.ca_uri, problem=refused.group()[:300])
-    if _UNREACHABLE.search(text):
-        return TableError("database_unreachable", host=host)
+    refused = _CERTIFICATE_REFUSED.search(text)  # which Connector/J tells as not being able to connect
+    if refused or _UNREACHABLE.search(text):
+        told = {"place": database.ca_uri, "problem": refused.group()[:300]} if refused else {}
+        return TableError("certificate_refused" if refused else "database_unreachable", host=host, **told)
     if "java.sql." not in text:
         return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
@@ -2209,7 +2225,9 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
     where = f"table_schema = {schema} AND table_name = {name}"
     columns = session.ask(
         "SELECT column_name AS name, LOWER(data_type) AS type, LOWER(column_type) AS full_type, "
-        f"character_set_name AS charset FROM information_schema.columns WHERE {where} ORDER BY ordinal_position"
+        f"character_set_name AS charset FROM information_schema.columns WHERE {where} "
+        # As `SELECT *` shows the table; a key may be invisible (sql_generate_invisible_primary_key of MySQL).
+        f"AND (extra NOT LIKE '%INVISIBLE%' OR column_name = {text_literal(key)}) ORDER BY ordinal_position"
     )
     if not columns:
         raise TableError("table_missing", user=secret.username, **_missing_table(session, database))

@@ -190,6 +190,7 @@ resource "aws_glue_connection" "pipeline" {
       JDBC_DRIVER_CLASS_NAME = local.common.driver.class_name
     },
     local.jar_uri == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uri },
+    each.value.ca_uri == null ? {} : { CUSTOM_JDBC_CERT = each.value.ca_uri },
   )
 
   physical_connection_requirements {

@@ -142,9 +142,7 @@ class MariaDB:
         ca: The CA that signed its certificate, as PEM.
     """
 
-    def __init__(
-        self, server_options: Sequence[str] = (), names: str = f"DNS:localhost,IP:{LOOPBACK}"
-    ) -> None:
+    def __init__(self, server_options: Sequence[str] = (), names: str = f"DNS:localhost,IP:{LOOPBACK}") -> None:
         self.host = LOOPBACK
         self.port = 0
         self.user = "etl"

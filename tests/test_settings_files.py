@@ -20,6 +20,7 @@ BEYOND_SCHEMA = {
     "over_itself",
     "in_source_folder",
     "flex",
+    "ca_unused",
     "two_logins",
     "null_delimiter",
     "copied",
