@@ -104,6 +104,8 @@ def value_of(chance: random.Random, depth: int = 0) -> Any:
     if kind < 8 or depth > 2:
         return chance.choice([True, False, 0, -1, 1.5, 10**20, 1e-7])
     if kind < 9:
+        if chance.random() < 0.5:  # in an array that is cut they look like records
+            return [{"id": chance.choice(INTEGERS)} for _ in range(chance.randrange(12))]
         return [value_of(chance, depth + 1) for _ in range(chance.randrange(3))]
     return {chance.choice(WORDS): value_of(chance, depth + 1) for _ in range(chance.randrange(3))}
 
@@ -145,7 +147,7 @@ def make_pair(seed: str) -> Pair:
         records = []
         for _ in range(chance.choice([1, 2, 5, 30])):
             present = fields if plain else chance.sample(fields, chance.randrange(len(fields) + 1))
-            record = {name: chance.choice(WORDS) if plain else value_of(chance) for name in present}
+            record = {name: chance.choice([*WORDS, None]) if plain else value_of(chance) for name in present}
             if "id" in record or (plain and chance.random() < 0.9):
                 record["id"] = chance.choice([key for key in ids if isinstance(key, str)] if plain else ids)
             records.append(record)
