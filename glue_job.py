@@ -725,6 +725,7 @@ class Database:
             "password": self.secret.password,
             "fetchsize": "10000",
             "sessionInitStatement": "SET SESSION TRANSACTION READ ONLY",
+            "allowLocalInfile": "false",  # by the default of Connector/J 2.7 a server may ask for any file of a worker
             # The certificates themselves, as executors have no file of them.
             **({"serverSslCert": self.ca} if self.ca else {}),
         }

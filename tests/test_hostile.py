@@ -577,6 +577,20 @@ def test_an_empty_table_without_an_index(pipeline):
     published(pipeline, b'{"id":1}', ["id"], integer_key=False)
 
 
+def test_the_server_gets_no_file_of_a_worker(pipeline):
+    """Which a false server may ask for in the place of any answer."""
+    pipeline.sql(f"CREATE TABLE {pipeline.name} (id TEXT)")
+    glue, s3 = pipeline.aws.client("glue"), pipeline.aws.client("s3")
+    secret = glue_job.load_secret(
+        pipeline.aws.client("secretsmanager"), glue_job.make_settings(glue_job.read_arguments(pipeline.arguments()))
+    )
+    database = glue_job.load_database(glue, s3, pipeline.connection_name, secret)
+    with glue_job.Session(pipeline.spark, database) as session:
+        session.ask("SET SESSION TRANSACTION READ WRITE")
+        with pytest.raises(glue_job.TableError, match="LOCAL INFILE is disabled"):
+            session.ask(f"LOAD DATA LOCAL INFILE '{__file__}' INTO TABLE {pipeline.name}")
+
+
 @pytest.mark.parametrize("quote", ["minimal", "all"])
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_formulas_are_escaped_at_each_quote_setting(start, quote):
