@@ -1591,9 +1591,9 @@ class PieceReader:
             try:
                 record, end = scan(text, pos)
             except (StopIteration, ValueError, RecursionError) as error:
-                content = _SPACE.match(text, pos, stop).end()  # type: ignore[union-attr]
-                if content == stop or content > pos:  # a blank line, or blanks before the record
-                    pos = stop + 1 if content == stop else content
+                content = _SPACE.match(text, pos).end()  # type: ignore[union-attr]
+                if content > pos:  # blank lines, of which a file may hold millions, or blanks before the record
+                    pos = content
                     continue
                 self._malformed_line(block, pos, stop, error)
             if end != stop and (end > stop or text[end:stop].strip(BLANKS)):
