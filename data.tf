@@ -210,7 +210,7 @@ locals {
         text  = "connection.jdbc_driver.class_name is \"${local.driver.class_name}\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver"
       },
       {
-        wrong = !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && fileexists(local.driver.jar_uri)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
+        wrong = !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && try(fileexists(local.driver.jar_uri), false)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
         text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
       },
       {
