@@ -1590,14 +1590,14 @@ class PieceReader:
                 stop = size
             try:
                 record, end = scan(text, pos)
-            except (StopIteration, ValueError, RecursionError) as error:
+            except (StopIteration, ValueError, RecursionError):
                 content = _SPACE.match(text, pos).end()  # type: ignore[union-attr]
                 if content > pos:  # blank lines, of which a file may hold millions, or blanks before the record
                     pos = content
                     continue
-                self._malformed_line(block, pos, stop, error)
+                self._malformed_line(block, pos, stop)
             if end != stop and (end > stop or text[end:stop].strip(BLANKS)):
-                self._malformed_line(block, pos, stop, None)
+                self._malformed_line(block, pos, stop)
             starts.append(pos)
             if type(record) is not dict:
                 self._not_object(block, record)
@@ -1606,15 +1606,16 @@ class PieceReader:
         self.count += len(records)
         return block
 
-    def _malformed_line(self, block: Block, pos: int, stop: int, error: Exception | None) -> None:
-        if error is None:
-            problem = "more than one value on the line, or a record that spans lines"
-        elif isinstance(error, json.JSONDecodeError) and error.pos >= stop:
-            problem = "the line ends inside the record"
-        else:
-            problem = _reason(error)
-        at = getattr(error, "pos", getattr(error, "value", pos))
-        offset = block.offset + len(block.text[: min(at, stop)].encode())
+    def _malformed_line(self, block: Block, pos: int, stop: int) -> None:
+        """Raises the error of a line by itself, as what follows in the text depends on how the object is cut."""
+        at, problem = pos, "more than one value on the line"
+        try:
+            self.scan(block.text[: stop + 1], pos)
+        except (StopIteration, ValueError, RecursionError) as error:
+            at = min(getattr(error, "pos", getattr(error, "value", pos)), stop)
+            ends = isinstance(error, json.JSONDecodeError) and error.pos >= stop
+            problem = "the line ends inside the record" if ends else _reason(error)
+        offset = block.offset + len(block.text[:at].encode())
         self.malformed(offset, problem, block.before + len(block.records))
 
     def _first_boundary(self) -> int | None:

@@ -108,7 +108,7 @@ def reading(data: bytes, step: int | None = None) -> list[dict[str, str | None]]
 TRIED: list[bool] = []
 
 
-@settings(max_examples=700, suppress_health_check=list(HealthCheck))
+@settings(max_examples=500, suppress_health_check=list(HealthCheck))
 @given(
     RECORDS | FLAT, st.sampled_from(FORMS), EDITS, st.booleans(), st.integers(1, 60), st.sampled_from([16, 50, 4 * MIB])
 )
@@ -388,7 +388,7 @@ def test_names_may_be_anything(pipeline, monkeypatch, plan):
     published(pipeline, "\n".join(map(json.dumps, records)).encode(), columns)
 
 
-@pytest.mark.parametrize("key", ["k", "c0", "a`b'c\"d e.f", "キー", "select"])
+@pytest.mark.parametrize("key", ["k", "キー a`b'c\"d e.f\\"])
 @pytest.mark.parametrize("plan", ["lookup", "scan"])
 def test_the_key_may_have_any_name(pipeline, monkeypatch, plan, key):
     force(monkeypatch, plan)
@@ -438,7 +438,7 @@ def test_ids_are_never_sql(pipeline, monkeypatch, plan, integer):
     pipeline.sql("SELECT * FROM victims")
 
 
-@pytest.mark.parametrize("name", ["x`; DROP TABLE victims; -- ", "a'b\"c", "a b.c", "表", "select", "%s {0} ?"])
+@pytest.mark.parametrize("name", ["x`; DROP TABLE victims; -- x", "a'b\"c b.c", "表", "%s {0} ?"])
 def test_tables_and_databases_may_have_any_name(pipeline, name):
     schema, table = f"d {next(NUMBERS)}{name}"[:64], name
     place = f"{quote_name(schema)}.{quote_name(table)}"
@@ -553,8 +553,8 @@ TABLES = {
 @pytest.mark.parametrize("plan", ["lookup", "scan"])
 def test_kinds_of_tables(pipeline, monkeypatch, plan):
     for kind, (ddl, columns, values) in TABLES.items():
-        if plan == "lookup" and kind == "no index at all":
-            continue
+        if plan == "lookup" and kind in {"no index at all", "cp932", "sjis", "ujis", "ucs2"}:
+            continue  # the job never looks these up (can_look_up)
         pipeline.sql(f"CREATE OR REPLACE TABLE {pipeline.name} {ddl}", f"INSERT INTO {pipeline.name} VALUES {values}")
         force(monkeypatch, plan)
         source = '[{"id":1},{"id":"é"},{"id":"ソ"},{"id":"😀"}]'.encode()
@@ -587,7 +587,7 @@ def test_the_server_gets_no_file_of_a_worker(pipeline):
     database = glue_job.load_database(glue, s3, pipeline.connection_name, secret)
     with glue_job.Session(pipeline.spark, database) as session:
         session.ask("SET SESSION TRANSACTION READ WRITE")
-        with pytest.raises(glue_job.TableError, match="LOCAL INFILE is disabled"):
+        with pytest.raises(glue_job.TableError, match="disabled the local infile capability"):
             session.ask(f"LOAD DATA LOCAL INFILE '{__file__}' INTO TABLE {pipeline.name}")
 
 

@@ -32,7 +32,6 @@ VARIANTS = {
     "wrong password": "refused the login",
     "unreachable host": "cannot be reached",
     "SQL error": "failed: ",
-    "malformed source": "Malformed JSON",
     "secret that is no JSON": "is not a JSON object",
     "Slack that refuses": "Slack attempt 1: HTTP 404",
     "certificate that is refused": "was refused: ",
@@ -83,8 +82,7 @@ def prepare(aws, slack, pipeline: Pipeline, variant: str, home: Path) -> None:
     text = json.dumps(secret)
     text = text[:-1] if variant == "secret that is no JSON" else text
     aws.client("secretsmanager").put_secret_value(SecretId=pipeline.name, SecretString=text)
-    body = b'{"id":1}' + (b"\n{" if variant == "malformed source" else b"")
-    aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=body)
+    aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=b'{"id":1}')
     properties = aws.client("glue").get_connection(Name=pipeline.name)["Connection"]["ConnectionProperties"]
     if variant == "unreachable host":
         with socket.socket() as unused:
@@ -132,7 +130,7 @@ def test_nothing_that_a_run_leaves_holds_a_secret(aws, database, slack, marked, 
     assert b"SparkContext" in log
     places = [("log", log), *left_behind(aws, slack, marked, tmp_path)]
     assert any(b"SparkListenerApplicationEnd" in data for _, data in places)
-    assert slack.requests
+    assert bool(slack.requests) == (variant != "secret that is no JSON")  # which nobody can read the webhook of
     secrets = [PASSWORD, WRONG, slack.webhook, slack.webhook.rpartition("/")[2], database.password]
     assert leaks(places, secrets) == []
     figures.record("hostile", f"secrets after: {variant}", outcome="none found", inputs=len(places))
