@@ -129,7 +129,7 @@ def test_nothing_that_a_run_leaves_holds_a_secret(aws, database, slack, marked, 
     assert (done.returncode == 0) == (variant in {"success", "Slack that refuses"})
     assert b"SparkContext" in log
     places = [("log", log), *left_behind(aws, slack, marked, tmp_path)]
-    assert any(b"SparkListenerApplicationEnd" in data for _, data in places)
+    assert any(b"SparkListenerApplicationStart" in data for _, data in places)
     assert bool(slack.requests) == (variant != "secret that is no JSON")  # which nobody can read the webhook of
     secrets = [PASSWORD, WRONG, slack.webhook, slack.webhook.rpartition("/")[2], database.password]
     assert leaks(places, secrets) == []
