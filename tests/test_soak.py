@@ -47,7 +47,7 @@ SEED = os.environ.get("SOAK_SEED") or str(random.SystemRandom().randrange(10**9)
 FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 SPARK_EVERY = 150  # pairs; each takes seconds
 
-NAMES = ["name", "note", "ID", "k", "c0", "match", "position", "列", 'a"b', "a,b", "a`b", "x\ny", " ", "=1"]
+NAMES = ["name", "note", "k", "c0", "match", "position", "列", 'a"b', "a,b", "a`b", "x\ny", "=1"]
 WORDS = [
     "",
     "a",
@@ -141,7 +141,7 @@ def make_pair(seed: str) -> Pair:
         row[at] = key
         rows.append(tuple(row))
     ids: list[Any] = [*keys, *SPELLINGS, None, *(int(key) for key in INTEGERS[:6]), 7.0, True, []]
-    fields = ["id", *chance.sample([*NAMES, "extra", "追加", ""], chance.randrange(6))]
+    fields = ["id", *chance.sample([*NAMES, "ID", "Name", "extra", "追加", "", " "], chance.randrange(6))]
     objects = []
     for _ in range(chance.choice([1, 1, 1, 2, 3])):
         records = []
@@ -276,7 +276,7 @@ def merged(pair: Pair) -> tuple[bytes, dict[str, Any]]:
 
 def run_on_spark(pipeline, pair: Pair, expected: oracle.Expected) -> None:
     """The same pair through the whole job: Spark, MariaDB, S3."""
-    kinds = {"id": "BIGINT" if pair.integer_key else "VARCHAR(40) COLLATE utf8mb4_bin"}
+    kinds = {"id": "BIGINT" if pair.integer_key else "VARCHAR(40) COLLATE utf8mb4_nopad_bin"}
     listed = [f"{glue_job.quote_name(name)} {kinds.get(name, 'TEXT')}" for name in pair.columns]
     index = ", UNIQUE (id)" if pair.unique else ""
     pipeline.sql(f"CREATE OR REPLACE TABLE {pipeline.name} ({', '.join(listed)}{index})")
