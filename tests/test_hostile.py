@@ -303,7 +303,9 @@ def test_memory_is_bounded_whatever_the_size(tmp_path):
                 step = max(MIB // len(unit), 1)
                 for start in range(0, times, step):
                     file.write(unit.encode() * min(step, times - start))
-    done = subprocess.run([sys.executable, "-c", CHILD, *paths], cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    command = [sys.executable, "-c", CHILD, *paths]
+    # 300 million blank lines one by one would take longer.
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=200)
     found = dict(zip(HUGE, map(json.loads, done.stdout.splitlines()), strict=True))
     for name, (outcome, mebibytes) in found.items():
         expected = HUGE[name][2]
