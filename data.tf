@@ -12,7 +12,7 @@ locals {
     SecretsManager = ["username", "password", "table_name", "schema_name", "db_name", "credentials_version"]
     S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file", "unmatched_file"]
     slack          = ["slack_webhook", "notify"]
-    Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "max_connections"]
+    Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "ca_uri", "max_connections"]
     Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
     csv            = ["encoding", "delimiter", "line_ending", "quote", "null", "escape_formulas"]
     Monitoring     = ["max_hours_between_successes", "duration_change_percent", "row_change_percent"]
@@ -66,6 +66,7 @@ locals {
     "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb|postgresql)$", rule = "must be mysql, mariadb or postgresql" }
     "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
     "Database.enforce_ssl"               = { json = "boolean", match = "", rule = "must be true or false" }
+    "Database.ca_uri"                    = { json = "string", match = "^s3://[a-z0-9][a-z0-9.-]+/[^*$?<]+$", rule = "must be the S3 URI of a PEM file, such as s3://bucket/ap-northeast-1-bundle.pem" }
     "Database.max_connections"           = { json = "number", match = "^[1-9][0-9]{0,4}$", rule = "must be a whole number from 1 to 99999" }
     "Glue.worker_type"                   = { json = "string", match = local.worker_types, rule = "must be a worker type: G.1X G.2X G.4X G.8X G.12X G.16X R.1X R.2X R.4X R.8X" }
     "Glue.number_of_workers"             = { json = "number", match = "^([2-9]|[1-9][0-9]|[12][0-9]{2})$", rule = "must be a whole number from 2 to 299" }
@@ -201,6 +202,14 @@ locals {
         {
           wrong = try(entry.SecretsManager.schema_name != null && entry.Database.dbtype != "postgresql", false)
           text  = "has SecretsManager.schema_name, which only postgresql knows; the schema of mysql and mariadb is db_name"
+        },
+        {
+          wrong = try(entry.Database.ca_uri != null && entry.Database.enforce_ssl == false, false)
+          text  = "has Database.ca_uri, which needs Database.enforce_ssl"
+        },
+        {
+          wrong = try(entry.Database.ca_uri != null, false) && (try(entry.Database.dbtype == "postgresql", false) || local.driver.class_name == "com.mysql.cj.jdbc.Driver")
+          text  = "has Database.ca_uri, which needs the driver org.mariadb.jdbc.Driver (${var.common_settings_file}: connection.jdbc_driver)"
         },
         {
           wrong = try(strcontains(entry.csv.null, entry.csv.delimiter), false)
@@ -355,6 +364,7 @@ locals {
       driver             = local.drivers[entry.Database.dbtype]
       jdbc_url           = "jdbc:${local.schemes[entry.Database.dbtype]}://${entry.Database.endpoint}:${entry.Database.port}/${entry.SecretsManager.db_name}${local.drivers[entry.Database.dbtype] == "org.mariadb.jdbc.Driver" ? "?permitMysqlScheme" : ""}"
       enforce_ssl        = try(entry.Database.enforce_ssl, true)
+      ca_uri             = try(entry.Database.ca_uri, null)
       schedule           = try(entry.schedule, null)
       enabled            = try(entry.enabled, true)
       secret_arn         = try(entry.secret_arn, null)

@@ -29,6 +29,7 @@ import os
 import re
 import secrets
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -236,6 +237,26 @@ MESSAGES: dict[str, dict[str, Message]] = {
             "接続のエンドポイントとポート、サブネット、データベースのセキュリティグループを確認してください。",
         ),
     },
+    "certificate_refused": {
+        "en": Message(
+            "The certificate of the database at {host} was refused: {problem}.",
+            "Check that {place} holds the CA that signed it, and that the certificate is for Database.endpoint.",
+        ),
+        "ja": Message(
+            "データベース {host} のサーバー証明書を検証できません: {problem}",
+            "CA バンドル {place} に署名元の CA があるか、Database.endpoint が証明書の名前と合うかを確認してください。",
+        ),
+    },
+    "ca_invalid": {
+        "en": Message(
+            "The CA bundle {place} {problem}.",
+            "Let Database.ca_uri name an S3 object with the certificates of the CA in PEM form.",
+        ),
+        "ja": Message(
+            "CA バンドル {place} を使えません ({problem})。",
+            "Database.ca_uri には CA 証明書 (PEM 形式) の S3 オブジェクトを指定してください。",
+        ),
+    },
     "driver_missing": {
         "en": Message(
             "JDBC driver class {driver!r} is not on the class path.",
@@ -369,10 +390,13 @@ class OutputError(JobError):
 
 
 class Stopped(BaseException):
-    """The run has to end (SIGTERM). No `Exception`, or py4j, inside of which it is mostly raised, would wrap it."""
+    """The run has to end (SIGTERM). No `Exception`, or py4j, inside of which it is mostly raised, would wrap it.
 
+    Attributes:
+        begun: Whether the run is about to end. From then on nothing is asked of the JVM that may wait for the database.
+    """
 
-STOPPING = threading.Event()  # from then on nothing is asked of the JVM that may wait for the database
+    begun = False
 
 
 ERROR_CLASSES = {cls.__name__: cls for cls in (JobError, SettingsError, AwsError, SourceError, TableError, OutputError)}
@@ -788,8 +812,8 @@ class Engine(Protocol):
     def address(self, url: str, database: str) -> str:
         """The URL (without parameters) of the database that the table is in."""
 
-    def parameters(self, driver: str, *, tls: bool) -> dict[str, str]:
-        """Parameters of the URL: timeouts, streaming, encryption."""
+    def parameters(self, driver: str, *, tls: bool, verified: bool) -> dict[str, str]:
+        """Parameters of the URL: timeouts, streaming, encryption; `verified` by certificates it is given."""
 
     def quote_name(self, name: str) -> str:
         """An identifier, quoted."""
@@ -828,8 +852,8 @@ class Engine(Protocol):
         The literal has the type of the column or converts to it without loss, so that the index can be used.
         """
 
-    def columns(self, ask: Ask, name: TableName) -> list[TableColumn]:
-        """The columns that the user may read, in table order; none where there is no such table."""
+    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:
+        """The columns that the user may read and `SELECT *` shows, and the key; none where there is no such table."""
 
     def tables(self, ask: Ask, name: TableName) -> list[str]:
         """The names of the tables that may be meant: those beside this one, and those of its name in other schemas."""
@@ -878,7 +902,7 @@ class MySQL(Engine):
     def address(self, url: str, database: str) -> str:  # noqa: ARG002  a session reads any database
         return url
 
-    def parameters(self, driver: str, *, tls: bool) -> dict[str, str]:
+    def parameters(self, driver: str, *, tls: bool, verified: bool) -> dict[str, str]:
         mysql = driver.startswith("com.mysql.")
         parameters = {
             "connectTimeout": str(CONNECT_TIMEOUT_SECONDS * 1000),
@@ -887,8 +911,14 @@ class MySQL(Engine):
         }
         if mysql:
             parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
-        if tls:
-            parameters |= {"sslMode": "REQUIRED"} if mysql else {"useSSL": "true", "trustServerCertificate": "true"}
+        else:
+            # By the default of Connector/J 2.7 a server may ask for any file of a worker.
+            parameters["allowLocalInfile"] = "false"
+        if tls and mysql:
+            parameters["sslMode"] = "REQUIRED"
+        elif tls:
+            # With a CA, Connector/J verifies the chain and the host name.
+            parameters |= {"useSSL": "true"} | ({} if verified else {"trustServerCertificate": "true"})
         return parameters
 
     def quote_name(self, name: str) -> str:
@@ -940,11 +970,12 @@ class MySQL(Engine):
             return f"x'{text}'" if re.fullmatch("([0-9a-f]{2})*", text) else None
         return self.text_literal(text) if KEY_CHARSETS[column.charset or ""](text) else None
 
-    def columns(self, ask: Ask, name: TableName) -> list[TableColumn]:
+    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:
         rows = ask(
             "SELECT column_name AS name, LOWER(data_type) AS type, LOWER(column_type) AS full_type, "
             f"character_set_name AS charset FROM information_schema.columns WHERE {self._where(name)} "
-            "ORDER BY ordinal_position"
+            # A key may be invisible (sql_generate_invisible_primary_key of MySQL).
+            f"AND (extra NOT LIKE '%INVISIBLE%' OR column_name = {self.text_literal(key)}) ORDER BY ordinal_position"
         )
         return [TableColumn(**row) for row in rows]  # type: ignore[arg-type]
 
@@ -1022,14 +1053,14 @@ class PostgreSQL(Engine):
         # A session is bound to the database of its URL.
         return f"{self.scheme}{urlsplit(url.removeprefix('jdbc:')).netloc}/{quote(database, safe='')}"
 
-    def parameters(self, driver: str, *, tls: bool) -> dict[str, str]:  # noqa: ARG002  there is one driver
+    def parameters(self, driver: str, *, tls: bool, verified: bool) -> dict[str, str]:  # noqa: ARG002  see check_ca_uri
         parameters = {
             "connectTimeout": str(CONNECT_TIMEOUT_SECONDS),
             "socketTimeout": str(SOCKET_TIMEOUT_SECONDS),
             "tcpKeepAlive": "true",
         }
         if tls:
-            parameters["sslmode"] = "require"  # with a CA: `verify-full` and `sslrootcert`
+            parameters["sslmode"] = "require"
         return parameters
 
     def quote_name(self, name: str) -> str:
@@ -1076,7 +1107,7 @@ class PostgreSQL(Engine):
             return None
         return self.text_literal(f"\\x{text}" if column.type == "bytea" else text)
 
-    def columns(self, ask: Ask, name: TableName) -> list[TableColumn]:
+    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:  # noqa: ARG002  all are visible
         rows = ask(
             "SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS full_type, "
             "CASE t.typname WHEN 'int2' THEN 'smallint' WHEN 'int4' THEN 'integer' WHEN 'int8' THEN 'bigint' "
@@ -1168,6 +1199,9 @@ def is_integer_text(text: str, kind: str, *, signed: bool) -> bool:
 
 SECRET_FIELDS = ("username", "password", "db_name", "table_name")
 SECRET_EXPECTS = ", ".join((*SECRET_FIELDS, "slack_webhook"))
+_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+# Parameters of a JDBC URL by which a driver would not verify the certificate after all.
+_UNVERIFIED = {"usessl", "sslmode", "trustservercertificate", "disablesslhostnameverification"}
 
 
 @dataclass(frozen=True)
@@ -1252,13 +1286,20 @@ def is_webhook(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Database:
-    """Where the table is and how Spark's JDBC reader logs in."""
+    """Where the table is and how Spark's JDBC reader logs in.
+
+    Attributes:
+        ca_uri: The S3 object of the CA bundle; empty where the certificate of the server is not verified.
+        ca: The certificates in it, as PEM.
+    """
 
     engine: Engine
     host: str
     url: str
     driver: str
     secret: Secret = field(repr=False)
+    ca_uri: str = ""
+    ca: str = field(repr=False, default="")
 
     @property
     def table(self) -> TableName:
@@ -1274,15 +1315,17 @@ class Database:
             "password": self.secret.password,
             "fetchsize": "10000",
             "sessionInitStatement": self.engine.session,
+            # The certificates themselves, as executors have no file of them.
+            **({"serverSslCert": self.ca} if self.ca else {}),
         }
 
 
-def load_database(client: Any, connection: str, secret: Secret) -> Database:
-    """Reads host and driver from the Glue connection with a Glue client.
+def load_database(client: Any, s3: Any, connection: str, secret: Secret) -> Database:
+    """Reads host and driver from the Glue connection with a Glue client, and the CA bundle with an S3 client.
 
     Raises:
-        SettingsError: the connection is missing, or is not a JDBC connection to one of ENGINES.
-        AwsError: the call was denied or failed.
+        SettingsError: the connection is missing, is not a JDBC connection to one of ENGINES, or has no CA bundle.
+        AwsError: a call was denied or failed.
     """
     try:
         answer = client.get_connection(Name=connection, HidePassword=True)
@@ -1290,7 +1333,30 @@ def load_database(client: Any, connection: str, secret: Secret) -> Database:
         if isinstance(error, ClientError) and error_code(error) == "EntityNotFoundException":
             raise SettingsError("connection_missing", connection=connection) from error
         raise aws_error(error, "glue:GetConnection", connection) from error
-    return make_database(connection, answer["Connection"].get("ConnectionProperties", {}), secret)
+    database = make_database(connection, answer["Connection"].get("ConnectionProperties", {}), secret)
+    return replace(database, ca=read_ca(s3, database.ca_uri)) if database.ca_uri else database
+
+
+def read_ca(client: Any, place: str) -> str:
+    """The certificates in the CA bundle at an S3 URL, as PEM without what may stand between them.
+
+    Raises:
+        SettingsError: there is no such object, or it holds no certificate.
+        AwsError: S3 denied the call or failed.
+    """
+    url = urlsplit(place)
+    try:
+        text = client.get_object(Bucket=url.netloc, Key=url.path[1:])["Body"].read().decode("ascii", "replace")
+    except (ClientError, BotoCoreError) as error:
+        if isinstance(error, ClientError) and error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
+            raise SettingsError("ca_invalid", place=place, problem="does not exist") from error
+        raise aws_error(error, "s3:GetObject", place) from error
+    bundle = "\n".join(_CERTIFICATE.findall(text))
+    try:
+        ssl.create_default_context(cadata=bundle or "-")
+    except (ssl.SSLError, ValueError):
+        raise SettingsError("ca_invalid", place=place, problem="holds no certificates in PEM form") from None
+    return bundle
 
 
 def make_database(connection: str, properties: Mapping[str, str], secret: Secret) -> Database:
@@ -1309,9 +1375,35 @@ def make_database(connection: str, properties: Mapping[str, str], secret: Secret
     tls = properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true"
     base, _, query = url.partition("?")
     present = {item.partition("=")[0] for item in query.split("&")}
-    added = [f"{name}={value}" for name, value in engine.parameters(driver, tls=tls).items() if name not in present]
+    ca_uri = properties.get("CUSTOM_JDBC_CERT", "")
+    if ca_uri:
+        check_ca_uri(connection, ca_uri, driver, tls=tls, present=present)
+    wanted = engine.parameters(driver, tls=tls, verified=bool(ca_uri))
+    added = [f"{name}={value}" for name, value in wanted.items() if name not in present]
     parameters = "&".join([query, *added] if query else added)
-    return Database(engine, host, f"{engine.address(base, secret.db_name)}?{parameters}", driver, secret)
+    return Database(engine, host, f"{engine.address(base, secret.db_name)}?{parameters}", driver, secret, ca_uri)
+
+
+def check_ca_uri(connection: str, ca_uri: str, driver: str, *, tls: bool, present: Iterable[str]) -> None:
+    """Refuses a CA bundle that would not be used, so that nobody believes in a verification that is none.
+
+    Raises:
+        SettingsError: the bundle is no S3 object, TLS is off, the driver cannot be given it, or the URL says otherwise.
+    """
+    doubted = sorted(name for name in present if name.lower() in _UNVERIFIED)
+    url = urlsplit(ca_uri)
+    if url.scheme != "s3" or not url.netloc or not url.path.strip("/"):
+        problem = f"CUSTOM_JDBC_CERT is {ca_uri!r}, expected s3://bucket/bundle.pem"
+    elif not tls:
+        problem = "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true"
+    elif not driver.startswith("org.mariadb."):
+        # The others read a file that would have to lie on every worker.
+        problem = "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver"
+    elif doubted:
+        problem = f"CUSTOM_JDBC_CERT is set, and {', '.join(doubted)} in JDBC_CONNECTION_URL says how to verify"
+    else:
+        return
+    raise SettingsError("connection_invalid", connection=connection, problem=problem)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -2317,14 +2409,14 @@ class PieceReader:
                 stop = size
             try:
                 record, end = scan(text, pos)
-            except (StopIteration, ValueError, RecursionError) as error:
-                content = _SPACE.match(text, pos, stop).end()  # type: ignore[union-attr]
-                if content == stop or content > pos:  # a blank line, or blanks before the record
-                    pos = stop + 1 if content == stop else content
+            except (StopIteration, ValueError, RecursionError):
+                content = _SPACE.match(text, pos).end()  # type: ignore[union-attr]
+                if content > pos:  # blank lines, of which a file may hold millions, or blanks before the record
+                    pos = content
                     continue
-                self._malformed_line(block, pos, stop, error)
+                self._malformed_line(block, pos, stop)
             if end != stop and (end > stop or text[end:stop].strip(BLANKS)):
-                self._malformed_line(block, pos, stop, None)
+                self._malformed_line(block, pos, stop)
             starts.append(pos)
             if type(record) is not dict:
                 self._not_object(block, record)
@@ -2333,15 +2425,16 @@ class PieceReader:
         self.count += len(records)
         return block
 
-    def _malformed_line(self, block: Block, pos: int, stop: int, error: Exception | None) -> None:
-        if error is None:
-            problem = "more than one value on the line, or a record that spans lines"
-        elif isinstance(error, json.JSONDecodeError) and error.pos >= stop:
-            problem = "the line ends inside the record"
-        else:
-            problem = _reason(error)
-        at = getattr(error, "pos", getattr(error, "value", pos))
-        offset = block.offset + len(block.text[: min(at, stop)].encode())
+    def _malformed_line(self, block: Block, pos: int, stop: int) -> None:
+        """Raises the error of a line by itself, as what follows in the text depends on how the object is cut."""
+        at, problem = pos, "more than one value on the line"
+        try:
+            self.scan(block.text[: stop + 1], pos)
+        except (StopIteration, ValueError, RecursionError) as error:
+            at = min(getattr(error, "pos", getattr(error, "value", pos)), stop)
+            ends = isinstance(error, json.JSONDecodeError) and error.pos >= stop
+            problem = "the line ends inside the record" if ends else _reason(error)
+        offset = block.offset + len(block.text[:at].encode())
         self.malformed(offset, problem, block.before + len(block.records))
 
     def _first_boundary(self) -> int | None:
@@ -2370,7 +2463,8 @@ class PieceReader:
         while True:
             pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
             char = window.text[pos : pos + 1]
-            over = separated and limit is not None and pos >= limit
+            # Only a record is left to the next piece: what else may follow a comma is an error that nobody would see.
+            over = separated and limit is not None and pos >= limit and char == "{"
             if over or (char == "]" and (fresh or not separated)):
                 break
             if char == "," and not separated:
@@ -2444,12 +2538,12 @@ class PieceReader:
         if self.piece.start:
             item = self.piece.source
             stream = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
-            before, position = 0, 0
-            for line in stream:
-                position += len(line)
-                if position > offset or not line.endswith(b"\n"):
-                    break
-                before += bool(line.strip())
+            before, position, blank = 0, 0, True
+            while (part := stream.readline(BLOCK_BYTES)) and position + len(part) <= offset:
+                position += len(part)
+                blank = blank and not part.strip()
+                if part.endswith(b"\n"):
+                    before, blank = before + (not blank), True
         return before + 1
 
     def _check_record_size(self, size: int, offset: int) -> None:
@@ -2599,7 +2693,9 @@ def block_cells(reader: PieceReader, block: Block, columns: dict[str, int]) -> l
     Raises:
         SourceError: a string holds half a surrogate pair (no encoding can write it), or a value nests too deeply.
     """
+    known = len(columns)
     cells = pick_cells(block.records, columns)
+    check_names(reader, block, itertools.islice(columns, known, None))
     try:
         return [pa.array(column, pa.string()) for column in cells]
     except (pa.ArrowException, UnicodeEncodeError):
@@ -2610,6 +2706,20 @@ def block_cells(reader: PieceReader, block: Block, columns: dict[str, int]) -> l
         reader.scan = reader.literal_scan  # nested values are likely to come again
         cells = pick_cells([reader.scan(block.text, start)[0] for start in block.starts], columns)
     return [text_array(reader, block, name, column) for name, column in zip(columns, cells, strict=True)]
+
+
+def check_names(reader: PieceReader, block: Block, names: Iterable[str]) -> None:
+    """Refuses a column that no header can name.
+
+    Raises:
+        SourceError: a name holds half a surrogate pair.
+    """
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            number, offset = block.place(next(i for i, record in enumerate(block.records) if name in record))
+            reader.malformed(offset, f"half a surrogate pair in the name {name!r}", number)
 
 
 def text_array(reader: PieceReader, block: Block, name: str, values: Sequence[Any]) -> pa.Array:
@@ -2764,6 +2874,8 @@ _OF_DATABASE = re.compile(r"java\.sql\.|org\.postgresql\.")
 FIRST_WAITS = (1, 4)  # seconds, before a run asks the database again that it never reached: mostly settings are wrong
 LATER_WAITS = (5, 30, 90)  # once it did reach it: a failover of RDS takes one to two minutes
 PATIENCE_SECONDS = 600  # after the first failure nothing is begun again
+# What Java says of a chain that ends at no known CA or has expired, and Connector/J of a certificate for another host.
+_CERTIFICATE_REFUSED = re.compile(r"(PKIX path [^\n]+|\w+ host \"[^\"\n]+\" doesn't correspond to certificate [^\n]+)")
 MIN_RANGE_ROWS, MAX_RANGE_ROWS = 100_000, 2_000_000  # a range is a connection and a task
 CHUNK_BYTES = 16 * MIB  # of the table's rows that are packed at a time
 MAX_RANGES = 256
@@ -2855,7 +2967,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not STOPPING.is_set():
+        if not Stopped.begun:
             self._connection.close()
 
     def ask(self, sql: str) -> list[dict[str, str | None]]:
@@ -2873,7 +2985,7 @@ class Session:
                     rows.append({label: answer.getString(i) for i, label in enumerate(labels, 1)})
                 return rows
             finally:
-                if not STOPPING.is_set():
+                if not Stopped.begun:
                     statement.close()
 
 
@@ -2903,6 +3015,9 @@ def table_error(text: str, database: Database) -> TableError | None:
     for pattern, error in known:
         if pattern.search(text):
             return error
+    if refused := _CERTIFICATE_REFUSED.search(text):  # which Connector/J tells as not being able to connect
+        problem = refused.group()[:300]
+        return TableError("certificate_refused", host=host, place=database.ca_uri, problem=problem)
     if _UNREACHABLE.search(text) and _TOO_MANY not in text:
         failure = TableError("database_unreachable", host=host)
         failure.passing = "UnknownHostException" not in text
@@ -2947,7 +3062,7 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
         TableError: the table is missing, has no key column, or the database fails.
     """
     engine, name, user = database.engine, database.table, database.secret.username
-    found = {column.name: column for column in engine.columns(session.ask, name)}
+    found = {column.name: column for column in engine.columns(session.ask, name, key)}
     if not found:
         near = near_miss(name.table, engine.tables(session.ask, name))
         raise TableError("table_missing", user=user, table=engine.told(name), near=near)
@@ -4207,7 +4322,7 @@ def overlay_table(
         )
         return merge(source, table, rows, settings.csv, few), plan, reason
     finally:
-        pool.shutdown(wait=not STOPPING.is_set())
+        pool.shutdown(wait=not Stopped.begun)
 
 
 def plan_ahead(spark: SparkSession, table: Table) -> None:
@@ -4233,7 +4348,8 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     s3 = s3_client(None)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BLOCKS_PER_BATCH)
     with progress("connection"):
-        database = load_database(boto3.client("glue", config=AWS_CONFIG), settings.connection_name, secret)
+        glue = boto3.client("glue", config=AWS_CONFIG)
+        database = load_database(glue, s3, settings.connection_name, secret)
         check_destination(s3, settings.destination_bucket, settings.destination_file)
     with progress("source") as known:
         report = settings.report_key if settings.source_bucket == settings.destination_bucket else ""
@@ -4521,7 +4637,7 @@ def run(argv: Sequence[str], spark: SparkSession, commit: Callable[[], None]) ->
         report_failure(failure, argv, secret, progress, reporter)
         raise failure from None
     finally:
-        if not STOPPING.is_set():
+        if not Stopped.begun:
             spark.catalog.clearCache()
             for kept in spark.sparkContext._jsc.getPersistentRDDs().values():
                 kept.unpersist()
@@ -4563,7 +4679,7 @@ def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError
     for line in redact(traceback.format_exc()).splitlines():
         LOG.error("    | %s", line)
     failure = error if isinstance(error, JobError) else received_from_executor(error)
-    if STOPPING.is_set() and not (failure and failure.code == "output_unsure"):
+    if Stopped.begun and not (failure and failure.code == "output_unsure"):
         failure = JobError("stopped")  # whatever else broke with the JVM
     if failure is None:
         lines = [line for line in str(error).splitlines() if line.strip()] or [""]
@@ -4603,7 +4719,7 @@ def report_failure(
         log_group=f"{given.get('--custom-logGroup-prefix', f'/aws-glue/jobs/{job}')}/error",
     )
     message = failure_message(told, boto3.Session().region_name or "")
-    failure.reported = post_to_slack(webhook, message, STOP_SECONDS if STOPPING.is_set() else SLACK_SECONDS)
+    failure.reported = post_to_slack(webhook, message, STOP_SECONDS if Stopped.begun else SLACK_SECONDS)
     if reporter:
         reporter.failure(failure)
     put_metrics(job, progress, None)
@@ -4614,7 +4730,7 @@ def stop_on_sigterm(spark: SparkSession) -> None:
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        STOPPING.set()
+        Stopped.begun = True
         # In a thread of its own, which has its own connection to the JVM; that may be about to end, too.
         thread = threading.Thread(target=end_tasks, args=(spark,), daemon=True)
         thread.start()
@@ -4679,7 +4795,7 @@ def main() -> None:
     try:
         run(sys.argv, glue_context.spark_session, job.commit)
     finally:
-        if STOPPING.is_set():
+        if Stopped.begun:
             os._exit(1)  # Python would wait for threads, and one may wait for the database
 
 

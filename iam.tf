@@ -101,9 +101,9 @@ resource "aws_iam_role_policy" "pipeline" {
         Resource = ["${local.glue_arn}:catalog", "${local.glue_arn}:connection/${each.value.job}"]
       },
       {
-        Sid      = "LoadScriptAndDriver"
+        Sid      = "LoadScriptDriverAndCa"
         Action   = ["s3:GetObject"]
-        Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/glue_job-*.py", replace(local.jar_uris[each.key], "s3://", local.s3_arn)])
+        Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/glue_job-*.py", replace(local.jar_uris[each.key], "s3://", local.s3_arn), each.value.ca_uri == null ? "" : replace(each.value.ca_uri, "s3://", local.s3_arn)])
       },
       {
         Sid      = "WriteLogs"

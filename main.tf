@@ -192,6 +192,7 @@ resource "aws_glue_connection" "pipeline" {
       JDBC_DRIVER_CLASS_NAME = each.value.driver
     },
     local.jar_uris[each.key] == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uris[each.key] },
+    each.value.ca_uri == null ? {} : { CUSTOM_JDBC_CERT = each.value.ca_uri },
   )
 
   physical_connection_requirements {

@@ -29,6 +29,7 @@ import psycopg
 import pymysql
 
 LOOPBACK = "127.0.0.1"
+CERTIFIED = f"DNS:localhost,IP:{LOOPBACK}"  # as openssl writes it
 REGION = "ap-northeast-1"
 START_SECONDS = 60
 STOP_SECONDS = 20
@@ -110,13 +111,24 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def make_certificate(home: Path) -> Path:
-    """A self-signed certificate and its key in one file of a folder."""
-    path = home / "server.pem"
-    options = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", str(path), "-out", str(path)]
-    key_and_certificate = [program("openssl", "openssl"), "req", "-x509", *options]
-    subprocess.run(key_and_certificate, capture_output=True, check=True)  # noqa: S603
-    return path
+def make_certificates(home: Path, names: str) -> tuple[Path, Path]:
+    """Makes a CA of its own in a folder, and a server's certificate that it signs.
+
+    Args:
+        home: The folder.
+        names: What the certificate is for, as openssl writes it (`DNS:localhost,IP:127.0.0.1`).
+
+    Returns:
+        The files of the CA's certificate, and of the server's with its key.
+    """
+    ca, server = home / "ca.pem", home / "server.pem"
+    request = [program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "30"]
+    key = home / "ca.key"
+    signed = ["-CA", str(ca), "-CAkey", str(key), "-addext", f"subjectAltName={names}"]
+    for path, keys, name, options in ((ca, key, "test CA", []), (server, server, "test server", signed)):
+        command = [*request, "-subj", f"/CN={name}", "-keyout", str(keys), "-out", str(path), *options]
+        subprocess.run(command, capture_output=True, check=True)  # noqa: S603
+    return ca, server
 
 
 class MariaDB:
@@ -124,22 +136,26 @@ class MariaDB:
 
     Args:
         server_options: Further options of mariadbd.
+        names: What its certificate is for.
 
     Attributes:
         host, port: Where it listens.
         user, password: An account that may do everything.
         database: An empty database, utf8mb4.
+        ca: The CA that signed its certificate, as PEM.
     """
 
     driver = "org.mariadb.jdbc.Driver"
 
-    def __init__(self, server_options: Sequence[str] = ()) -> None:
+    def __init__(self, server_options: Sequence[str] = (), names: str = CERTIFIED) -> None:
         self.host = LOOPBACK
         self.port = 0
         self.user = "etl"
         self.password = secrets.token_urlsafe(12)
         self.database = "demo"
+        self.ca = ""
         self._options = list(server_options)
+        self._names = names
 
     def __enter__(self) -> MariaDB:
         self._stack = contextlib.ExitStack()
@@ -185,7 +201,8 @@ class MariaDB:
         if done.returncode:
             message = f"mariadb-install-db failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
             raise ServiceError(message)
-        certificate = make_certificate(home)
+        ca, certificate = make_certificates(home, self._names)
+        self.ca = ca.read_text()
         self.port = free_port()
         self._home = home
         self._command = [
@@ -280,7 +297,7 @@ class PostgreSQL:
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="postgresql-")))
         newest = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), default=None)
         server = str(newest / "postgres") if newest else program("postgres", "postgresql")
-        certificate = make_certificate(home)
+        _, certificate = make_certificates(home, CERTIFIED)
         certificate.chmod(0o600)
         account: dict[str, Any] = {}
         if os.geteuid() == 0:  # which the server refuses

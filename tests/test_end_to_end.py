@@ -65,7 +65,13 @@ def processes_with(text: str) -> list[str]:
 
 
 def test_executors_in_processes_of_their_own_publish_the_same(aws, slack, deployed, database, capfd):
-    """Two executor JVMs beside the driver's; several tasks at each stage."""
+    """Two executor JVMs beside the driver's, which verify the database's certificate; several tasks at each stage."""
+    aws.client("s3").put_object(Bucket="lake", Key="ca/executors.pem", Body=database.ca.encode())
+    glue = aws.client("glue")
+    properties = glue.get_connection(Name=deployed.name)["Connection"]["ConnectionProperties"]
+    properties |= {"JDBC_ENFORCE_SSL": "true", "CUSTOM_JDBC_CERT": "s3://lake/ca/executors.pem"}
+    connection = {"Name": deployed.name, "ConnectionType": "JDBC", "ConnectionProperties": properties}
+    glue.update_connection(Name=deployed.name, ConnectionInput=connection)
     sources = [
         "\n".join(json.dumps({"id": i, "name": f"あ{i}" * 20 if i % 2 else None}) for i in range(first, first + 60_000))
         for first in (0, 60_000, 120_000, 180_000)

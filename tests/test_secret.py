@@ -74,7 +74,7 @@ def test_what_the_connection_says_wins():
     }
     assert make_database("c", properties, SECRET).url == (
         "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme&socketTimeout=600000"
-        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300&useSSL=true&trustServerCertificate=true"
+        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300&allowLocalInfile=false&useSSL=true&trustServerCertificate=true"
     )
 
 

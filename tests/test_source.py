@@ -276,7 +276,7 @@ PLACE = "s3://lake/a"
         (b'{"id":1}\n{"id":NaN}', 2, 9, "NaN is not JSON"),
         (b'{"id":1}\n{"id":-Infinity}', 2, 9, "-Infinity is not JSON"),
         (b'{\n"id":1}', 1, 1, "the line ends inside the record"),
-        (b'{"id":1} {"id":2}', 1, 0, "more than one value on the line, or a record that spans lines"),
+        (b'{"id":1} {"id":2}', 1, 0, "more than one value on the line"),
         (b'{"id":1}\n{"id":"\xff"}', 2, 16, "not UTF-8 (invalid start byte)"),
         (b'{"id":1}\n{"id":"\\ud800"}', 2, 9, "half a surrogate pair in 'id'"),
         (b'{"id":1}\n{"id":"a\tb"}', 2, 17, "Invalid control character at"),

@@ -24,8 +24,10 @@ from local.deploy import deploy, jdbc_jar
 from local.services import REGION, Aws, MariaDB, SlackReceiver
 from local.terraform import Terraform
 from tests.conftest import ROOT
+from tests.leaks import leaks
 
 ACCOUNT = "123456789012"
+PASSWORD = "M4rked/acme+p4ss?&=Zq"
 STATE = {"bucket": "tfstate", "key": "etl.tfstate", "region": REGION, "use_path_style": "true"}
 # Attributes that moto 5.2 does not give back, so that every plan wants to set them again.
 FORGOTTEN_BY_MOTO = {
@@ -49,7 +51,7 @@ class Deployment:
     def settings(self, **changes: Any) -> None:
         """Writes configs.json anew, entries changed or (None) removed."""
         entries = {
-            "acme": self.entry("acme", SecretsManager={"table_name": "customers", "db_name": self.database.database}),
+            "acme": self.entry("acme", Database=self.verified),
             "beta": self.entry("beta", secret_arn=self.managed_secret, schedule="cron(0 18 * * ? *)"),
         } | changes
         entries = {name: entry for name, entry in entries.items() if entry is not None}
@@ -69,6 +71,12 @@ class Deployment:
             "slack": {"slack_webhook": "<in TF_VAR_credentials>"},
             "Database": {"endpoint": self.database.host, "dbtype": "mariadb", "port": self.database.port},
         } | changes
+
+    @property
+    def verified(self) -> dict[str, Any]:
+        """The database with its certificate verified."""
+        place = {"endpoint": self.database.host, "dbtype": "mariadb", "port": self.database.port}
+        return {**place, "ca_uri": "s3://lake/ca/bundle.pem"}
 
     @property
     def managed_secret(self) -> str:
@@ -111,12 +119,13 @@ def prepare(aws: Aws, database: MariaDB) -> str:
     s3.put_bucket_versioning(Bucket=STATE["bucket"], VersioningConfiguration={"Status": "Enabled"})
     for name in ("acme", "beta"):
         s3.put_object(Bucket="lake", Key=f"in/{name}.json", Body=demo.sample_source())
+    s3.put_object(Bucket="lake", Key="ca/bundle.pem", Body=database.ca.encode())
     with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute("CREATE USER tls_only IDENTIFIED BY 'acme-p4ss' REQUIRE SSL")
+        cursor.execute("CREATE USER tls_only IDENTIFIED BY %s REQUIRE SSL", [PASSWORD])
         cursor.execute("GRANT SELECT ON demo.* TO tls_only")
-    login = json.dumps({"username": "tls_only", "password": "acme-p4ss"})
+    login = json.dumps({"username": "tls_only", "password": PASSWORD})
     aws.client("secretsmanager").create_secret(Name="rds!db-1", SecretString=login)
-    return "acme-p4ss"
+    return PASSWORD
 
 
 @pytest.fixture(scope="module")
@@ -182,9 +191,8 @@ def test_secrets_are_in_neither_state_nor_plan_nor_log(deployment):
     places += [(key, answer["Body"].read()) for key, answer in states]
     assert any(b'"aws_glue_job"' in data for _, data in places[-len(states) :])
     assert any(name.endswith("tfplan!tfplan") for name, _ in places)
-    for name, data in places:
-        for secret in deployment.secrets:
-            assert secret.encode() not in data, name
+    places += [(f"show {file}", deployment.terraform.do("show", "-json", *file).encode()) for file in ([], ["tfplan"])]
+    assert leaks(places, deployment.secrets) == []
 
 
 def administrator(aws: Aws) -> dict[str, str]:
@@ -279,8 +287,7 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
     assert status == 1
     assert "cp932 has no character" in log.splitlines()[-1]
     for _, text in ran.values():
-        for secret in deployment.secrets:
-            assert secret not in text
+        assert leaks([("log", text.encode())], deployment.secrets) == []
 
 
 def calls_of_roles(recording: str) -> Iterator[Call]:
@@ -583,7 +590,7 @@ def test_dashboard_is_what_cloudwatch_takes(deployment):
 
 def test_raised_version_writes_the_secret_anew(deployment):
     place = {"table_name": "customers", "db_name": deployment.database.database, "credentials_version": 2}
-    deployment.settings(acme=deployment.entry("acme", SecretsManager=place))
+    deployment.settings(acme=deployment.entry("acme", SecretsManager=place, Database=deployment.verified))
     try:
         assert deployment.changes() == {'aws_secretsmanager_secret_version.pipeline["acme"]': {"+", "-"}}
     finally:

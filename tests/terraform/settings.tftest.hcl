@@ -40,6 +40,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: has alarm_topic_arn and alarm_emails; a topic that exists has subscribers of its own, so remove one of the two",
       "${var.configs_file}: configs.1st is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.a name is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
+      "${var.configs_file}: configs.ca_unused has Database.ca_uri, which needs Database.enforce_ssl",
       "${var.configs_file}: configs.copied is written twice in the file; give each entry a name of its own",
       "${var.configs_file}: configs.flex runs FLEX, which needs the worker type G.1X or G.2X",
       "${var.configs_file}: configs.in_source_folder would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
@@ -68,6 +69,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.alarm_hours.Monitoring.max_hours_between_successes is 169: must be a whole number of hours from 1 to 168, or 0 for no such alarm",
       "${var.configs_file}: configs.alarm_rows.Monitoring.row_change_percent is \"50\": must be a whole number of percent from 1 to 9999, or 0 for no such alarm",
       "${var.configs_file}: configs.bucket.S3.source_bucket is \"My_Bucket\": must be the name of a bucket",
+      "${var.configs_file}: configs.ca_file.Database.ca_uri is \"ca.pem\": must be the S3 URI of a PEM file, such as s3://bucket/ap-northeast-1-bundle.pem",
       "${var.configs_file}: configs.db_open.SecretsManager.db_name is \"<database>\": must be the name of a database (1 to 64 characters)",
       "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql, mariadb or postgresql",
       "${var.configs_file}: configs.delimiter.csv.delimiter is \"||\": must be one character, or tab",
@@ -165,6 +167,18 @@ run "credentials_with_an_unknown_field_are_refused" {
   expect_failures = [var.credentials]
 }
 
+run "a_ca_that_the_driver_cannot_use_is_refused" {
+  command = plan
+  variables {
+    common_settings_file = "tests/terraform/mysql_common_settings.json"
+  }
+  expect_failures = [terraform_data.settings]
+  assert {
+    condition     = local.errors == ["${var.configs_file}: configs.first has Database.ca_uri, which needs the driver org.mariadb.jdbc.Driver (${var.common_settings_file}: connection.jdbc_driver)"]
+    error_message = "found ${jsonencode(local.errors)}"
+  }
+}
+
 run "a_zone_of_another_region_is_refused" {
   command = plan
   override_data {
@@ -213,6 +227,10 @@ run "an_entry_becomes_one_pipeline" {
   assert {
     condition     = aws_glue_connection.pipeline["first"].connection_properties["JDBC_ENFORCE_SSL"] == "true" && aws_glue_connection.pipeline["second"].connection_properties["JDBC_ENFORCE_SSL"] == "false"
     error_message = "TLS unless an entry says otherwise."
+  }
+  assert {
+    condition     = aws_glue_connection.pipeline["first"].connection_properties["CUSTOM_JDBC_CERT"] == "s3://ca/rds/ap-northeast-1-bundle.pem" && !can(aws_glue_connection.pipeline["second"].connection_properties["CUSTOM_JDBC_CERT"])
+    error_message = "The CA bundle is the connection's, where there is one."
   }
   assert {
     condition     = local.login_secrets["second"] == "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:rds!db-abcdef"
