@@ -1753,6 +1753,8 @@ def _deliver(webhook: str, payload: Mapping[str, Any], until: float, delivered: 
         except requests.RequestException as error:
             # The text of the exception holds the webhook, so only its kind is logged.
             LOG.warning("Slack attempt %d: %s", attempt + 1, type(error).__name__)
+            if isinstance(error, requests.ReadTimeout):
+                return  # Slack has the message, and may yet show it
         else:
             if answer.status_code == requests.codes.ok:
                 delivered.set()

@@ -61,7 +61,7 @@ resource "aws_iam_role_policy" "pipeline" {
         Sid       = "FindDestination"
         Action    = ["s3:ListBucket"]
         Resource  = ["${local.s3_arn}${each.value.destination_bucket}"]
-        Condition = { StringEquals = { "s3:prefix" = each.value.destination_file } }
+        Condition = { StringEquals = { "s3:prefix" = compact([each.value.destination_file, each.value.unmatched_file]) } }
       },
       {
         Sid      = "WriteDestination"
@@ -72,12 +72,6 @@ resource "aws_iam_role_policy" "pipeline" {
         Sid      = "KeepReport"
         Action   = ["s3:GetObject", "s3:PutObject"]
         Resource = ["${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}.report.json"]
-      },
-      {
-        Sid       = "PublishMetrics"
-        Action    = ["cloudwatch:PutMetricData"]
-        Resource  = "*"
-        Condition = { StringEquals = { "cloudwatch:namespace" = "RdsGlueS3Etl" } }
       },
       {
         Sid      = "FindLeftUploads"

@@ -159,7 +159,7 @@ def test_a_tasks_output_is_cut_by_bytes_not_by_records(monkeypatch):
     records = pa.RecordBatch.from_arrays(
         [pa.array(range(100)), pa.array(["1"] * 100), pa.array(["1"] * 100)], schema=glue_job.source_schema(1)
     )
-    tally = glue_job.Tally()
+    tally = glue_job.Tally(2)
     batches = list(glue_job.overlay_records([(0, records)], table, task, tally))
     assert 9 <= len(batches) <= 12
     assert max(batch.nbytes for batch in batches) < 1_200_000

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import glue_job
-from glue_job import MIB, CsvFormat, SourceError, csv_lines, quote_name
+from glue_job import MIB, CsvFormat, MySQL, SourceError, csv_lines
 from tests import figures, oracle
 from tests.conftest import NUMBERS, ROOT, Pipeline
 from tests.test_plan import force
@@ -41,6 +41,8 @@ EDITS = st.lists(
     max_size=4,
 )
 FORMS = ["lines", "array", "indented", "gzip of lines", "gzip of an array"]
+
+quote_name = MySQL().quote_name
 
 
 def edited(data: bytes, edits: Sequence[tuple[str, float, int, bytes, int]]) -> bytes:

@@ -9,20 +9,22 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import operator
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 import glue_job
 from glue_job import (
-    SOURCE_BLOCK,
-    SUMMARY,
     SUMMARY_UNIT,
+    BlockRow,
     CsvFormat,
     OverlayTask,
     Piece,
@@ -35,6 +37,7 @@ from glue_job import (
     cut_parts,
     encode_lines,
     follow_each_other,
+    key_filter,
     ordered_lines,
     split_blocks,
 )
@@ -195,31 +198,39 @@ def pieces(pair: Pair, *, cut: bool) -> Iterator[list[Piece]]:
             yield [Piece(item, 0, None)]
 
 
-def source_of(pair: Pair) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def source_of(pair: Pair) -> tuple[list[BlockRow], list[dict[str, Any]]]:
     """The blocks of the source and the summaries of its splits, read as executors read them."""
     store = Store(**{str(number): data for number, data in enumerate(pair.objects)})
     for cut in (True, False):
         splits = list(pieces(pair, cut=cut))
         task = SourceTask(splits, "id", pair.integer_key, "\x00nonce:", pair.targets, None)
-        blocks = [
-            row for n in range(len(splits)) for batch in split_blocks(store, n, task) for row in batch.to_pylist()
-        ]
-        summaries = [json.loads(block["data"]) for block in blocks if block["kind"] == SUMMARY]
+        blocks: list[BlockRow] = []
+        summaries = [drained(split_blocks(store, n, task), blocks) for n in range(len(splits))]
         if follow_each_other(splits, summaries):
             break
-    return [block for block in blocks if block["kind"] == SOURCE_BLOCK], summaries
+    return blocks, summaries
 
 
-def table_of(pair: Pair, keys: TableKeys) -> list[dict[str, Any]]:
-    """The blocks of the table."""
+def drained(generator: Generator[BlockRow, None, dict[str, Any]], into: list[BlockRow]) -> dict[str, Any]:
+    """What a generator returns, after all it yields."""
+    while True:
+        try:
+            into.append(next(generator))
+        except StopIteration as end:
+            return end.value
+
+
+def table_of(pair: Pair, keys: TableKeys, summaries: list[dict[str, Any]]) -> list[BlockRow]:
+    """The blocks of the table, without the rows that no record can have where keys are unique."""
     if not pair.rows:
         return []
     cells = [pa.array(column, pa.string()) for column in zip(*pair.rows, strict=True)]
     batch = pa.RecordBatch.from_arrays(cells, names=[f"c{i}" for i in range(len(cells))])
     half = batch.num_rows // 2
     parts = [batch.slice(0, half), batch.slice(half)]
-    packer = glue_job._row_packer(keys, pair.targets)
-    return [row for part in parts for made in packer([part]) for row in made.to_pylist()]
+    wanted = SimpleNamespace(value=key_filter(summary["key_bits"] for summary in summaries)) if pair.unique else None
+    packer = glue_job._row_packer(keys, pair.targets, wanted)
+    return [tuple(row.values()) for part in parts for made in packer([part]) for row in made.to_pylist()]
 
 
 def merged(pair: Pair) -> tuple[bytes, dict[str, Any]]:
@@ -227,9 +238,10 @@ def merged(pair: Pair) -> tuple[bytes, dict[str, Any]]:
     form = CsvFormat(**pair.options)
     blocks, summaries = source_of(pair)
     counts = [summary["records"] for summary in summaries]
+    records = sum(counts)
     headers = tuple(tuple(summary["columns"]) for summary in summaries)
     columns = tuple(dict.fromkeys([*itertools.chain.from_iterable(headers), *pair.columns]))
-    keys = TableKeys(len(pair.columns), pair.columns.index("id"), pair.unique, zerofill=False)
+    keys = TableKeys(len(pair.columns), pair.columns.index("id"), pair.unique, False, pair.integer_key)
     unit_rows = 3
     task = OverlayTask(
         columns=columns,
@@ -237,17 +249,15 @@ def merged(pair: Pair) -> tuple[bytes, dict[str, Any]]:
         starts=[0, *itertools.accumulate(counts)],
         table_columns=tuple(pair.columns),
         keys=keys,
-        integer=pair.integer_key,
         form=form,
         unit_rows=unit_rows,
     )
-    blocks += table_of(pair, keys)
+    blocks += table_of(pair, keys, summaries)
     units, found = [], []
     for partition in range(pair.partitions):
-        here = [block for block in blocks if block["target"] % pair.partitions == partition]
-        here.sort(key=lambda block: int(block["kind"]))
-        labels = [tuple(block[name] for name in ("target", "kind", "split", "width", "data")) for block in here]
-        batches = [glue_job.block_batch([label]) for label in labels]
+        here = [block for block in blocks if block[0] % pair.partitions == partition]
+        here.sort(key=operator.itemgetter(1))
+        batches = [glue_job.block_batch([block]) for block in here]
         for batch in glue_job._overlayer(task)(iter(batches)):
             for row in batch.to_pylist():
                 (found if row["unit"] == SUMMARY_UNIT else units).append(row)
@@ -256,16 +266,17 @@ def merged(pair: Pair) -> tuple[bytes, dict[str, Any]]:
     lines = ordered_lines(glue_job.unit_batch([(row["unit"], row["data"])]) for row in units)
     header = encode_lines(csv_lines([pa.array([name]) for name in columns], form)[0].as_py().encode(), form, columns, 0)
     upload = Upload("lake", "out", "u", 64, form, columns, header, None)
-    parts = cut_parts(upload, UploadTask(0, sum(counts), 1, 10_000), lines)
-    ids = itertools.chain.from_iterable(summary["unmatched_ids"] for summary in told)
+    parts = cut_parts(upload, UploadTask(0, records, 1, 10_000), lines)
+    missing = np.sum([summary["missing"] for summary in told], axis=0).tolist()
     sums = {name: sum(summary[name] for summary in told) for name in glue_job.COUNTS}
     return b"".join(parts), {
-        "source_records": sum(counts),
+        "source_records": records,
         "matched": sums["matched"],
-        "source_only": sum(counts) - sums["matched"],
-        "filled_cells": sums["filled_cells"],
+        "source_only": records - sums["matched"],
+        "filled_cells": sum(lacks - empty for lacks, empty in missing),
+        "coverage": [[records - lacks, lacks - empty, empty] for lacks, empty in missing],
         "unmatched": sums["table_rows"] - sums["matched_rows"],
-        "unmatched_ids": sorted(ids, key=int if pair.integer_key else str.encode)[:10],
+        "unmatched_ids": glue_job.merged_ids((each["unmatched_ids"] for each in told), integer=pair.integer_key),
         "source_duplicates": sums["source_duplicates"],
         "missing_ids": sum(summary["missing_ids"] for summary in summaries),
         "table_rows": sums["table_rows"],
@@ -277,7 +288,7 @@ def merged(pair: Pair) -> tuple[bytes, dict[str, Any]]:
 def run_on_spark(pipeline, pair: Pair, expected: oracle.Expected) -> None:
     """The same pair through the whole job: Spark, MariaDB, S3."""
     kinds = {"id": "BIGINT" if pair.integer_key else "VARCHAR(40) COLLATE utf8mb4_nopad_bin"}
-    listed = [f"{glue_job.quote_name(name)} {kinds.get(name, 'TEXT')}" for name in pair.columns]
+    listed = [f"{glue_job.MySQL().quote_name(name)} {kinds.get(name, 'TEXT')}" for name in pair.columns]
     index = ", UNIQUE (id)" if pair.unique else ""
     pipeline.sql(f"CREATE OR REPLACE TABLE {pipeline.name} ({', '.join(listed)}{index})")
     if pair.rows:

@@ -352,7 +352,6 @@ def allows(statement: dict[str, Any], call: Call) -> bool:
 # What the Glue service does in the role's name and a run here cannot show ("Step 2: Create an IAM role for AWS Glue"
 # and AWSGlueServiceRole in the Glue guide; "Encryption context" of KMS for S3, Secrets Manager and CloudWatch Logs).
 BY_THE_SERVICE = {
-    "PublishMetrics",
     "WriteLogs",
     "WriteMetrics",
     "DescribeNetwork",

@@ -125,7 +125,7 @@ def test_long_plan_is_cut_below_the_limit_of_a_comment_with_a_notice(line):
     shown = render("\n".join([line] * 20_000))
     assert len(shown.encode("utf-16-le")) // 2 < 65_536
     assert "https://github.example/o/r/actions/runs/7" in shown.splitlines()[-1]
-    assert "Cut at" not in render(line)
+    assert "Cut to" not in render(line)
 
 
 def test_secret_in_a_plan_would_not_be_shown():

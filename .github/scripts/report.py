@@ -1,4 +1,4 @@
-"""A plan's text (stdin) as Markdown for a comment (stdout): in a code block that it cannot leave, cut at the limit."""
+"""A plan's text (stdin) as Markdown for a comment (stdout): in a code block that it cannot leave, cut to the limit."""
 
 from __future__ import annotations
 
@@ -27,12 +27,14 @@ def report(text: str, changes: str, credentials: str, url: str) -> str:
     for secret in secrets(credentials):
         text = text.replace(secret, "***")
     text = text.strip()
+    counts = re.findall(r"^Plan: .+$", text, re.MULTILINE)
     notice = ""
     if len(text) > LIMIT:
-        text = text[:LIMIT].rpartition("\n")[0] or text[:LIMIT]
+        # The end holds the errors.
+        first, last = text[: LIMIT // 2], text[-LIMIT // 2 :]
+        text = f"{first.rpartition(chr(10))[0] or first}\n\n[...]\n\n{last.partition(chr(10))[2] or last}"
         whole = f"The whole plan is in the artifact of [this run]({url}): `terraform show tfplan`."
-        notice = f"\nCut at {LIMIT:,} characters. {whole}\n"
-    counts = re.findall(r"^Plan: .+$", text, re.MULTILINE)
+        notice = f"\nCut to {LIMIT:,} characters. {whole}\n"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     head = f"{MARKER}\n### {TITLES[changes]}\n"
     return f"{head}\n{counts[-1] if counts else ''}\n\n{fence}text\n{text}\n{fence}\n{notice}"

@@ -101,7 +101,7 @@ class Site:
         assert ended.error is None, str(ended.error)
         assert ended.output == self.expected
         assert not ended.uploads
-        titles = [message["text"] for message in ended.messages]
+        titles = [message["text"].splitlines()[0] for message in ended.messages]
         assert len(titles) == messages
         assert all(title.startswith("✅") and title.endswith("published") for title in titles)
         page.record(fault, "ridden out", ended.seconds)

@@ -101,7 +101,7 @@ def test_a_stopped_run_cleans_up_and_tells(uploading: Run, fault: str) -> None:
     assert ended.output == OLD
     assert not ended.uploads
     [message] = ended.messages
-    assert message["text"].endswith("failed (publishing)")
+    assert message["text"].splitlines()[0].endswith("failed (publishing)")
     assert "The run was stopped" in str(message)
     assert "is unchanged" in str(message)
     record(fault, "failed, output unchanged, one message", ended.seconds)
