@@ -62,9 +62,9 @@ bench: setup bench-setup ## the job against its peers, into docs/ and README (CA
 	$(PYTHON) -m bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS))
 	$(PYTHON) -m docs
 
-reliability: setup bench-setup ## what the tests of faults and hostile input see, into docs/reliability.md
+reliability: setup bench-setup ## what the tests of faults and hostile input and the soak see, into docs/reliability.md
 	rm -rf build/figures
-	$(PYTHON) -m pytest $(wildcard tests/faults tests/test_hostile.py) --deselect tests/faults/test_page.py
+	SOAK_PAIRS=10000 $(PYTHON) -m pytest tests/faults tests/test_hostile.py tests/test_soak.py --deselect tests/faults/test_page.py
 	$(PYTHON) -m tests.figures
 
 scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle
