@@ -47,7 +47,7 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 	@$(PYTHON) -m local demo --pictures
 
 test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
-	$(PYTHON) -m pytest -n 2 --dist loadfile
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
 	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py

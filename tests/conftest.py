@@ -24,6 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("job", deadline=None)  # Spark's first run of a plan is many times slower
 hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
+# Files that take minutes. Where two processes share the files, these go first, lest one waits for the last of them.
+LONG = ("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
