@@ -434,17 +434,17 @@ def near_miss(name: str, present: Iterable[str]) -> str:
 
 def aws_error(error: Exception, operation: str, place: str) -> AwsError:
     """The JobError for a boto3 exception that no caller expects."""
+    code = error_code(error)
+    if code in {"AccessDenied", "AccessDeniedException", "403", "Forbidden", "InvalidAccessKeyId"}:
+        return AwsError("access_denied", operation=operation, place=place)
+    return AwsError("aws_failed", operation=operation, place=place, problem=code)
+
+
+def error_code(error: Exception) -> str:
+    """The code of the service, the HTTP status of an answer without a body (HEAD), else the kind of the exception."""
     if isinstance(error, ClientError):
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in {"AccessDenied", "AccessDeniedException", "403", "Forbidden", "InvalidAccessKeyId"}:
-            return AwsError("access_denied", operation=operation, place=place)
-        return AwsError("aws_failed", operation=operation, place=place, problem=code)
-    return AwsError("aws_failed", operation=operation, place=place, problem=type(error).__name__)
-
-
-def error_code(error: ClientError) -> str:
-    """The code of the service, or the HTTP status of an answer without a body (HEAD)."""
-    return str(error.response.get("Error", {}).get("Code", ""))
+        return str(error.response.get("Error", {}).get("Code", ""))
+    return type(error).__name__
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -1244,7 +1244,7 @@ def read_secret(client: Any, name: str) -> dict[str, Any]:
     try:
         text = client.get_secret_value(SecretId=name).get("SecretString")
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error_code(error) == "ResourceNotFoundException":
+        if error_code(error) == "ResourceNotFoundException":
             raise SettingsError("secret_missing", secret=name) from error
         raise aws_error(error, "secretsmanager:GetSecretValue", name) from error
     return parse_secret(name, text)
@@ -1330,7 +1330,7 @@ def load_database(client: Any, s3: Any, connection: str, secret: Secret) -> Data
     try:
         answer = client.get_connection(Name=connection, HidePassword=True)
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error_code(error) == "EntityNotFoundException":
+        if error_code(error) == "EntityNotFoundException":
             raise SettingsError("connection_missing", connection=connection) from error
         raise aws_error(error, "glue:GetConnection", connection) from error
     database = make_database(connection, answer["Connection"].get("ConnectionProperties", {}), secret)
@@ -1348,7 +1348,7 @@ def read_ca(client: Any, place: str) -> str:
     try:
         text = client.get_object(Bucket=url.netloc, Key=url.path[1:])["Body"].read().decode("ascii", "replace")
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
+        if error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
             raise SettingsError("ca_invalid", place=place, problem="does not exist") from error
         raise aws_error(error, "s3:GetObject", place) from error
     bundle = "\n".join(_CERTIFICATE.findall(text))
@@ -2185,7 +2185,7 @@ def list_objects(client: Any, bucket: str, pattern: str, but: str = "") -> list[
             if is_source_key(item["Key"], pattern) and not item["Key"].endswith("/") and item["Key"] != but
         ]
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error_code(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
+        if error_code(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
             raise SourceError("source_missing", place=place) from error
         raise aws_error(error, "s3:ListBucket", place) from error
     if not found:
@@ -2236,7 +2236,7 @@ def read_range(client: Any, item: SourceObject, start: int, end: int) -> bytes:
         try:
             body = client.get_object(**wanted)["Body"]
         except (ClientError, BotoCoreError) as error:
-            code = error_code(error) if isinstance(error, ClientError) else ""
+            code = error_code(error)
             if code in {"PreconditionFailed", "412"}:
                 raise SourceError("source_changed", place=item.url) from error
             if code in {"NoSuchKey", "NoSuchBucket", "404"}:
@@ -3946,8 +3946,7 @@ class MultipartUpload:
             self._client.abort_multipart_upload(UploadId=self.upload_id, **self._target)
         except (ClientError, BotoCoreError) as failure:
             if self._completing and error:  # an aborted upload can no longer become the object; this one may have
-                problem = error_code(failure) if isinstance(failure, ClientError) else type(failure).__name__
-                raise OutputError("output_unsure", place=self._place, problem=problem) from error
+                raise OutputError("output_unsure", place=self._place, problem=error_code(failure)) from error
             if not self._completing:
                 # The first failure is the one to report; the next run and a lifecycle rule remove what stays.
                 LOG.warning("Upload %s to %s was not aborted: %s", self.upload_id, self._place, type(failure).__name__)
@@ -3975,8 +3974,9 @@ def abort_leftovers(client: Any, bucket: str, key: str) -> None:
                 LOG.info("aborting upload %s of %s, which a killed run left", upload["UploadId"], upload["Initiated"])
                 client.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
     except (ClientError, BotoCoreError) as error:
-        problem = error_code(error) if isinstance(error, ClientError) else type(error).__name__
-        LOG.warning("Uploads to s3://%s/%s that killed runs left were not cleaned up: %s", bucket, key, problem)
+        LOG.warning(
+            "Uploads to s3://%s/%s that killed runs left were not cleaned up: %s", bucket, key, error_code(error)
+        )
 
 
 @contextmanager
@@ -3985,7 +3985,7 @@ def output_errors(bucket: str, place: str, operation: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, BotoCoreError) as error:
-        if isinstance(error, ClientError) and error_code(error) in {"NoSuchBucket", "404"}:
+        if error_code(error) in {"NoSuchBucket", "404"}:
             raise OutputError("destination_missing", bucket=bucket) from error
         raise aws_error(error, operation, place) from error
 
@@ -4438,8 +4438,7 @@ def within(seconds: float, what: str, do: Callable[[], Any]) -> Any:
         try:
             answers.append(do())
         except Exception as error:
-            problem = error_code(error) if isinstance(error, ClientError) else type(error).__name__
-            LOG.warning("%s failed: %s; the run goes on without it", what, problem)
+            LOG.warning("%s failed: %s; the run goes on without it", what, error_code(error))
             answers.append(None)
 
     thread = threading.Thread(target=attempt, daemon=True)
