@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import boto3
 import psycopg
@@ -131,33 +131,23 @@ def make_certificates(home: Path, names: str) -> tuple[Path, Path]:
     return ca, server
 
 
-class MariaDB:
-    """Debian's MariaDB server on a data directory of its own.
-
-    Args:
-        server_options: Further options of mariadbd.
-        names: What its certificate is for.
+class DatabaseServer:
+    """A server of its own for the length of a block.
 
     Attributes:
         host, port: Where it listens.
         user, password: An account that may do everything.
-        database: An empty database, utf8mb4.
-        ca: The CA that signed its certificate, as PEM.
+        database: An empty database.
     """
 
-    driver = "org.mariadb.jdbc.Driver"
-
-    def __init__(self, server_options: Sequence[str] = (), names: str = CERTIFIED) -> None:
+    def __init__(self) -> None:
         self.host = LOOPBACK
         self.port = 0
         self.user = "etl"
         self.password = secrets.token_urlsafe(12)
         self.database = "demo"
-        self.ca = ""
-        self._options = list(server_options)
-        self._names = names
 
-    def __enter__(self) -> MariaDB:
+    def __enter__(self) -> Self:
         self._stack = contextlib.ExitStack()
         try:
             self._start()
@@ -168,6 +158,30 @@ class MariaDB:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+
+class MariaDB(DatabaseServer):
+    """Debian's MariaDB server on a data directory of its own.
+
+    Args:
+        server_options: Further options of mariadbd.
+        names: What its certificate is for.
+
+    Attributes:
+        database: An empty database, utf8mb4.
+        ca: The CA that signed its certificate, as PEM.
+    """
+
+    driver = "org.mariadb.jdbc.Driver"
+
+    def __init__(self, server_options: Sequence[str] = (), names: str = CERTIFIED) -> None:
+        super().__init__()
+        self.ca = ""
+        self._options = list(server_options)
+        self._names = names
 
     @property
     def jdbc_url(self) -> str:
@@ -252,36 +266,15 @@ class MariaDB:
             cursor.execute(f"CREATE DATABASE {self.database}")
 
 
-class PostgreSQL:
+class PostgreSQL(DatabaseServer):
     """Debian's PostgreSQL server on a data directory of its own, as another user where this one is root.
 
     Attributes:
-        host, port: Where it listens.
-        user, password: An account that may do everything.
         database: An empty database, UTF-8.
         log: What the server logs.
     """
 
     driver = "org.postgresql.Driver"
-
-    def __init__(self) -> None:
-        self.host = LOOPBACK
-        self.port = 0
-        self.user = "etl"
-        self.password = secrets.token_urlsafe(12)
-        self.database = "demo"
-
-    def __enter__(self) -> PostgreSQL:
-        self._stack = contextlib.ExitStack()
-        try:
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     @property
     def jdbc_url(self) -> str:

@@ -24,17 +24,22 @@ ROWS = [(str(i), f"顧客{i}", None if i % 3 else f"{i}.50") for i in range(1, 5
 RECORDS = [{"id": i, "name": None if i % 2 else f"新{i}", "tags": [1.5, "あ"]} for i in range(250, 750)]
 
 
-@pytest.fixture
-def deployed(aws, database, slack):
-    """A deployed pipeline with a table and a source."""
+def deploy_on(server, aws, slack) -> Pipeline:
+    """A deployed pipeline with a table on a server, and a source."""
     name = f"e2e{next(NUMBERS)}"
-    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+    with server.connect(autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), price DECIMAL(8,2))")
         cursor.executemany(f"INSERT INTO {name} VALUES (%s, %s, %s)", ROWS)
     pipeline = Pipeline(name, name, "lake", f"in/{name}.json", "lake", f"out/{name}.csv", slack.webhook)
-    deploy(aws, database, pipeline, ROOT / "glue_job.py")
+    deploy(aws, server, pipeline, ROOT / "glue_job.py")
     aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=json.dumps(RECORDS).encode())
     return pipeline
+
+
+@pytest.fixture
+def deployed(aws, database, slack):
+    """A deployed pipeline on MariaDB."""
+    return deploy_on(database, aws, slack)
 
 
 def command(aws, *arguments: str) -> subprocess.Popen:
@@ -110,13 +115,7 @@ def test_the_deployed_job_publishes_what_the_oracle_says(aws, slack, deployed, d
 
 
 def test_the_deployed_job_reads_postgresql(aws, slack, postgresql):
-    name = f"e2e{next(NUMBERS)}"
-    with postgresql.connect(autocommit=True) as connection, connection.cursor() as cursor:
-        cursor.execute(f"CREATE TABLE {name} (id INT PRIMARY KEY, name VARCHAR(20), price NUMERIC(8,2))")
-        cursor.executemany(f"INSERT INTO {name} VALUES (%s, %s, %s)", ROWS)
-    pipeline = Pipeline(name, name, "lake", f"in/{name}.json", "lake", f"out/{name}.csv", slack.webhook)
-    deploy(aws, postgresql, pipeline, ROOT / "glue_job.py")
-    aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=json.dumps(RECORDS).encode())
+    pipeline = deploy_on(postgresql, aws, slack)
     process = command(aws, "run", pipeline.job, "--language", "en")
     log, _ = process.communicate(timeout=180)
     assert process.returncode == 0, log
