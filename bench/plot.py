@@ -79,7 +79,7 @@ def points(results: Mapping[str, Any], quantity: Quantity) -> dict[tuple[str, in
     for case in sorted(results["cases"], key=lambda case: case["records"]):
         for name, runs in case["runs"].items():
             one = summary(runs)
-            if one.status == "ok" and quantity.value(one) > 0:
+            if name in LOOKS and one.status == "ok" and quantity.value(one) > 0:
                 found.setdefault((name, case["rows"]), []).append((case["records"], quantity.value(one)))
     return found
 
@@ -130,7 +130,7 @@ def svg(results: Mapping[str, Any]) -> str:
     """The plot: time above memory, a column for each size of the table, both axes logarithmic."""
     tables = sorted({case["rows"] for case in results["cases"]})
     sizes = sorted({case["records"] for case in results["cases"]})
-    names = [name for name in NAMES if any(name in case["runs"] for case in results["cases"])]
+    names = [name for name in LOOKS if any(name in case["runs"] for case in results["cases"])]
     panel = (WIDTH - LEFT - 20 - GAP_X * (len(tables) - 1)) / len(tables)
     height = TOP + len(QUANTITIES) * (PANEL_HEIGHT + GAP_Y) - GAP_Y + BOTTOM
     parts = [

@@ -147,8 +147,8 @@ class Stage:
         }
         return Case(records, self.rows, size, expected, counts)
 
-    def run_job(self, heap: str, limits: Limits) -> Measured:
-        """Runs the job as the runner of `local/` does, with a driver heap such as `4g`."""
+    def run_job(self, heap: str, limits: Limits, runs: int = 1) -> Measured:
+        """Runs the job as the runner of `local/` does, with a driver heap such as `4g`; the last of `runs` is timed."""
         definition = self._aws.client("glue").get_job(JobName=PIPELINE.job)["Job"]
         with tempfile.TemporaryDirectory(prefix="bench-job-") as folder:
             home = Path(folder)
@@ -158,6 +158,7 @@ class Stage:
             command = [
                 sys.executable,
                 str(ROOT / "bench" / "job_process.py"),
+                str(runs),
                 str(ROOT / "glue_job.py"),
                 *glue.script_arguments(PIPELINE.job, definition["DefaultArguments"]),
             ]

@@ -19,9 +19,10 @@ from bench.stage import Case, Stage, differences
 from local.services import ServiceError
 
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-JOB = "job"
+JOB, WARM = "job", "warm"
+WARM_ROWS = 2_000_000  # of the largest table where the job is run once more in its session: that shows what is cold
 # The peers of which the job must be the fastest, then the loop it replaced and the floor nobody gets under.
-CONTESTANTS = (JOB, "polars", "duckdb", "pandas", "loop", "floor")
+CONTESTANTS = (JOB, WARM, "polars", "duckdb", "pandas", "loop", "floor")
 GRID = "20kx2M,1Mx2M,5Mx2M,20kx20M,1Mx20M,5Mx20M"
 HEAP = "4g"
 MEMORY_SHARE = 0.8
@@ -30,6 +31,7 @@ OUT = ("out of memory", "out of time")
 # Seconds of a run: fixed, per million source records, per million table rows. Measured on two cores; for the estimate.
 COSTS = {
     JOB: (28, 26, 7),
+    WARM: (36, 34, 12),
     "polars": (1, 2, 3),
     "duckdb": (1, 4, 2),
     "pandas": (1, 6, 20),
@@ -75,6 +77,8 @@ def estimate(options: Options) -> float:
     for records, rows in options.cases:
         sizes = (1, records / 1e6, rows / 1e6)
         for name in options.contestants:
+            if name == WARM and rows > WARM_ROWS:
+                continue
             seconds = sum(cost * size for cost, size in zip(COSTS[name], sizes, strict=True))
             total += options.repeats * min(seconds, options.seconds)
         total += sum(cost * size for cost, size in zip(DATA_COSTS, sizes, strict=True))
@@ -151,8 +155,9 @@ class Suite:
                 self.results["tables"].append(asdict(table))
             say(f"{case_name(records, rows)}: source and expected output")
             case = self._stage.make_case(records)
-            runs: dict[str, list[dict[str, Any]]] = {name: [] for name in self._options.contestants}
-            for name in self._turns():
+            names = [name for name in self._options.contestants if name != WARM or rows <= WARM_ROWS]
+            runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            for name in self._turns(names):
                 if not runs[name] or runs[name][-1]["status"] == "ok":
                     runs[name].append(self._one(name, case))
             self.results["cases"].append(
@@ -166,9 +171,8 @@ class Suite:
             )
             save(self.results, self._target)
 
-    def _turns(self) -> Iterator[str]:
+    def _turns(self, names: list[str]) -> Iterator[str]:
         """Who runs when: all once, then all again, each round begun by another."""
-        names = list(self._options.contestants)
         for turn in range(self._options.repeats):
             at = turn % len(names)
             yield from names[at:] + names[:at]
@@ -179,8 +183,8 @@ class Suite:
                 return {"status": status, "at": case_name(records, rows)}
         limits = Limits(self._options.seconds, memory_limit())
         self._stage.clear()
-        if name == JOB:
-            measured = self._stage.run_job(HEAP, limits)
+        if name in {JOB, WARM}:
+            measured = self._stage.run_job(HEAP, limits, runs=2 if name == WARM else 1)
         else:
             measured = self._stage.run_peer(PEER_PYTHON, name, case, limits)
         run = measured_run(measured, self._stage, case)
@@ -223,7 +227,7 @@ def check_peers(contestants: Sequence[str]) -> None:
     Raises:
         ServiceError: they are not.
     """
-    if set(contestants) - {JOB} and not PEER_PYTHON.exists():
+    if set(contestants) - {JOB, WARM} and not PEER_PYTHON.exists():
         message = f"{PEER_PYTHON.relative_to(ROOT)} is missing. Run: make bench-setup"
         raise ServiceError(message)
 
