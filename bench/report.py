@@ -59,16 +59,18 @@ class Verdict:
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> Summary:
-    """One contestant's runs of a case."""
+    """One contestant's runs of a case; one that broke leaves no numbers."""
     last = runs[-1]
-    if last["status"] != "ok":
+    finished = [run for run in runs if run["status"] == "ok"]
+    if not finished or last["status"] == "failed":
         at = f" at {last['at']}" if "at" in last else ""
         return Summary(last["status"] + at)
 
     def median(name: str) -> float:
-        return float(statistics.median(run[name] for run in runs))
+        return float(statistics.median(run[name] for run in finished))
 
-    times = [run["seconds"] for run in runs]
+    times = [run["seconds"] for run in finished]
+    ran_out = [f"{len(finished)} runs, then {last['status']}"] if last["status"] != "ok" else []
     return Summary(
         "ok",
         median("seconds"),
@@ -77,8 +79,8 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> Summary:
         median("cpu"),
         median("peak"),
         median("wall"),
-        median("session") if "session" in last else 0.0,
-        tuple(dict.fromkeys(text for run in runs for text in remarks(run))),
+        median("session") if "session" in finished[0] else 0.0,
+        (*dict.fromkeys(text for run in finished for text in remarks(run)), *ran_out),
     )
 
 
@@ -318,7 +320,8 @@ contestant, in turns, each round begun by another contestant; the tables show me
 - What each publishes is read back: number of rows, a checksum of every column's cells in order, and the counts are
   compared with those of the tests' oracle. A difference would be in the remarks.
 - A run may take {limit} minutes and 80 % of the machine's memory, but not the last GiB that is free. Who runs out of
-  either is not run again, there or at anything larger.
+  either is not run again, there or at anything larger. What is free depends on the servers: that of S3 keeps objects in
+  memory.
 """
 
 

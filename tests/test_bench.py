@@ -312,6 +312,15 @@ def test_job_that_runs_out_of_memory_misses_and_peers_that_do_lose(results: dict
     assert found[4] == ("-", "not measured")
 
 
+def test_runs_before_one_that_ran_out_count_and_it_is_told(results: dict[str, Any]) -> None:
+    largest = results["cases"][-1]["runs"]
+    largest["duckdb"] = [one_run(50.0, 3.0), one_run(54.0, 5.0), {"status": "out of memory"}]
+    largest["pandas"] = [one_run(50.0, 3.0), {"status": "failed"}]
+    page = report.markdown(results, [])
+    assert "| 52.0 | 50.0 - 54.0 | 9.0 | 4.00 | 57.0 | 2 runs, then out of memory |" in page
+    assert "| pandas merge + SQLAlchemy/PyMySQL | failed | - |" in page
+
+
 def test_peer_that_breaks_is_no_peer_beaten(results: dict[str, Any]) -> None:
     for name in ("polars", "duckdb", "pandas"):
         results["cases"][3]["runs"][name] = [{"status": "failed"}]
