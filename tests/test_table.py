@@ -63,7 +63,8 @@ TYPES = [
 ]
 
 
-def test_every_type_is_the_databases_own_text(pipeline):
+def test_every_type_is_the_databases_own_text(by_each_driver):
+    pipeline = by_each_driver
     columns = ", ".join(f"c{i} {kind}" for i, (kind, _, _) in enumerate(TYPES))
     values = ", ".join(value for _, value, _ in TYPES)
     nulls = ", ".join("DEFAULT" if value == "DEFAULT" else "NULL" for _, value, _ in TYPES)
@@ -86,6 +87,7 @@ def test_every_type_is_the_databases_own_text(pipeline):
     ("server", "kind"),
     [
         *(("pipeline", kind) for kind in ("INT(6) ZEROFILL", "BIGINT UNSIGNED", "TINYINT(1)", "VARCHAR(9)")),
+        *(("by_connector_j", kind) for kind in ("INT(6) ZEROFILL", "TINYINT(1)")),
         *(("on_postgresql", kind) for kind in ("BIGINT", "SMALLINT", "whole", "VARCHAR(9)")),
     ],
 )
@@ -182,9 +184,12 @@ RANGES = {
 }
 
 
-@pytest.mark.parametrize("case", RANGES)
-def test_a_large_table_is_read_in_ranges(pipeline, case, monkeypatch, caplog):
-    columns, values = RANGES[case]
+@pytest.mark.parametrize(
+    ("server", "case"),
+    [*(("pipeline", case) for case in RANGES), ("by_connector_j", "text primary key")],
+)
+def test_a_large_table_is_read_in_ranges(request, server, case, monkeypatch, caplog):
+    pipeline, (columns, values) = request.getfixturevalue(server), RANGES[case]
     monkeypatch.setattr(glue_job, "choose_plan", lambda *_: ("scan", "many_ids"))
     monkeypatch.setattr(glue_job, "MAX_RANGE_ROWS", 20_000)
     pipeline.sql(
@@ -279,6 +284,11 @@ FATAL = "org.postgresql.util.PSQLException: FATAL: "
         (DATABASE, "java.sql.SQLException: Access denied for user 'etl'@'%' (using password: YES)", "login_refused"),
         (DATABASE, "java.sql.SQLException: Access denied for user 'etl'@'%' to database 'shop'", "table_missing"),
         (DATABASE, "java.sql.SQLSyntaxErrorException: Unknown database 'shop'", "table_missing"),
+        (
+            DATABASE,
+            "com.mysql.cj.jdbc.exceptions.MySQLTransactionRollbackException: Lock wait timeout",
+            "database_failed",
+        ),
         (POSTGRESQL, f'{FATAL}password authentication failed for user "etl"', "login_refused"),
         (POSTGRESQL, f'{FATAL}PAM authentication failed for user "etl"', "login_refused"),
         (POSTGRESQL, f'{FATAL}role "etl" is not permitted to log in', "login_refused"),

@@ -20,6 +20,8 @@ CHUNK = 64 * 1024
 def reset(connection: socket.socket) -> None:
     """Ends a connection with RST, which is what closing with a linger time of zero sends."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RD)  # as long as a thread waits for bytes, closing sends nothing
     connection.close()
 
 

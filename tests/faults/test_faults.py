@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pymysql
 import pytest
 from botocore.config import Config
 
 from local.services import Reply, free_port
-from tests.faults.conftest import SHORT_AWS_CONFIG, SHORTER_AWS_CONFIG, Ended, Site
+from tests.faults.conftest import BY_CONNECTOR_J, SHORT_AWS_CONFIG, SHORTER_AWS_CONFIG, Ended, Site
 from tests.faults.page import faults, record
 from tests.faults.proxies import (
     Handler,
@@ -30,6 +31,7 @@ from tests.faults.proxies import (
 )
 
 Strike = Callable[..., Ended]
+T = TypeVar("T")
 
 SOURCE = r"/lake/in/fault"
 LIST = r"/lake\?.*prefix=out"
@@ -120,15 +122,23 @@ def test_what_cannot_be_known_is_said(site: Site, strike: Strike, fault: str) ->
 
 # The database.
 
-PASSING_PLANS = {
-    "database: connection refused once": Plan(refuse=True, times=1),
-    "database: connection refused for some seconds": Plan(refuse=True, times=2),
-    "database: reset in the middle of a result set": Plan(after=WITHIN, times=1),
-    "database: closed in the middle of a result set": Plan(after=WITHIN, then=close, times=1),
-    "database: five resets in the middle of a result set": Plan(after=WITHIN, times=5),
-    "database: stall in the middle of a result set": Plan(after=WITHIN, then=lambda _: None, stalls=True, times=1),
-    "database: slow first byte": Plan(first_byte=2.0, times=2),
-}
+
+def by_both_drivers(plans: Mapping[str, T]) -> dict[str, T]:
+    """The faults, and the same again: each driver has its own words for a lost connection."""
+    return {**plans, **{name + BY_CONNECTOR_J: plan for name, plan in plans.items()}}
+
+
+PASSING_PLANS = by_both_drivers(
+    {
+        "database: connection refused once": Plan(refuse=True, times=1),
+        "database: connection refused for some seconds": Plan(refuse=True, times=2),
+        "database: reset in the middle of a result set": Plan(after=WITHIN, times=1),
+        "database: closed in the middle of a result set": Plan(after=WITHIN, then=close, times=1),
+        "database: five resets in the middle of a result set": Plan(after=WITHIN, times=5),
+        "database: stall in the middle of a result set": Plan(after=WITHIN, then=lambda _: None, stalls=True, times=1),
+        "database: slow first byte": Plan(first_byte=2.0, times=2),
+    }
+)
 
 
 @faults(*PASSING_PLANS)
@@ -136,14 +146,16 @@ def test_passing_faults_of_the_database_are_ridden_out(site: Site, strike: Strik
     site.rides_out(fault, strike(plan=PASSING_PLANS[fault]))
 
 
-LASTING_PLANS = {
-    "database: connection refused for good": (Plan(refuse=True), "cannot be reached"),
-    "database: reset in the middle of each result set": (Plan(after=WITHIN), "failed"),
-    "database: stall for good": (
-        Plan(after=WITHIN, then=lambda _: None, stalls=True),
-        "the connection was lost, or timed out",
-    ),
-}
+LASTING_PLANS = by_both_drivers(
+    {
+        "database: connection refused for good": (Plan(refuse=True), "cannot be reached"),
+        "database: reset in the middle of each result set": (Plan(after=WITHIN), "failed"),
+        "database: stall for good": (
+            Plan(after=WITHIN, then=lambda _: None, stalls=True),
+            "timed out",
+        ),
+    }
+)
 
 
 @faults(*LASTING_PLANS)
@@ -152,7 +164,7 @@ def test_lasting_faults_of_the_database_fail_the_run(site: Site, strike: Strike,
     site.fails_cleanly(fault, strike(plan=plan), cause)
 
 
-@faults("database: login refused")
+@faults("database: login refused", f"database: login refused{BY_CONNECTOR_J}")
 def test_a_refused_login_is_not_tried_again(site: Site, fault: str) -> None:
     site.pipeline.secret(password="wrong")
     with site.pipeline.database.connect() as connection, connection.cursor() as cursor:
@@ -200,7 +212,7 @@ def test_a_full_server_is_waited_for(site: Site, fault: str) -> None:
         site.rides_out(fault, site.run())
 
 
-@faults("database: max_connections reached for good")
+@faults("database: max_connections reached for good", f"database: max_connections reached for good{BY_CONNECTOR_J}")
 def test_a_server_that_stays_full(site: Site, fault: str) -> None:
     with all_connections_taken(site):
         ended = site.run()
@@ -223,7 +235,7 @@ def test_a_lock_is_waited_for(site: Site, fault: str) -> None:
     site.rides_out(fault, ended)
 
 
-@faults("database: table locked for good")
+@faults("database: table locked for good", f"database: table locked for good{BY_CONNECTOR_J}")
 def test_a_lock_that_stays(site: Site, fault: str) -> None:
     with table_locked(site):
         ended = site.run()
@@ -241,12 +253,13 @@ def kill_queries(site: Site) -> int:
     return len(ids)
 
 
-@faults("database: query killed once")
+@faults("database: query killed once", f"database: query killed once{BY_CONNECTOR_J}")
 def test_a_killed_query_is_asked_again(site: Site, strike: Strike, fault: str) -> None:
     killed: list[int] = []
     plan = Plan(after=WITHIN, then=lambda _: killed.append(kill_queries(site)), times=1)
     site.rides_out(fault, strike(plan=plan))
-    assert killed == [1]
+    assert killed
+    assert killed[0] > 0
 
 
 @faults("database: query killed each time")
