@@ -2855,10 +2855,10 @@ def read_split(
 
 _NO_DRIVER = re.compile("ClassNotFoundException|did not specify a JDBC driver")
 _NOT_ITS_URL = re.compile("No suitable driver|The driver could not open a JDBC connection")
-# What MariaDB Connector/J ("Could not connect"), MySQL Connector/J ("Communications link") and pgJDBC say.
+# What MariaDB Connector/J 2 ("Could not") and 3 ("Socket fail"), MySQL Connector/J ("Communications") and pgJDBC say.
 _UNREACHABLE = re.compile(
-    "Could not connect to|Communications link failure|[Cc]onnect timed out|UnknownHostException"
-    "|Connection to [^ ]+ refused|The connection attempt failed"
+    "Could not connect to|Socket fail to connect to|Communications link failure|[Cc]onnect timed out"
+    "|UnknownHostException|Connection to [^ ]+ refused|The connection attempt failed"
 )
 _TOO_MANY = "Too many connections"
 # The classes of JDBC for a lost connection, a deadlock and a lock wait; KILL QUERY. pgJDBC has one class for all.

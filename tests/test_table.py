@@ -286,6 +286,11 @@ FATAL = "org.postgresql.util.PSQLException: FATAL: "
         (DATABASE, "java.sql.SQLSyntaxErrorException: Unknown database 'shop'", "table_missing"),
         (
             DATABASE,
+            "java.sql.SQLNonTransientConnectionException: Socket fail to connect to host:address=(host=db)(port=3306)",
+            "database_unreachable",
+        ),
+        (
+            DATABASE,
             "com.mysql.cj.jdbc.exceptions.MySQLTransactionRollbackException: Lock wait timeout",
             "database_failed",
         ),

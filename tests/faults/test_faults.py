@@ -150,10 +150,7 @@ LASTING_PLANS = by_both_drivers(
     {
         "database: connection refused for good": (Plan(refuse=True), "cannot be reached"),
         "database: reset in the middle of each result set": (Plan(after=WITHIN), "failed"),
-        "database: stall for good": (
-            Plan(after=WITHIN, then=lambda _: None, stalls=True),
-            "timed out",
-        ),
+        "database: stall for good": (Plan(after=WITHIN, then=lambda _: None, stalls=True), "timed out"),
     }
 )
 
