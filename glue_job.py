@@ -2866,7 +2866,7 @@ _TOO_MANY = "Too many connections"
 _PASSING = re.compile(
     r"java\.sql\.SQL(NonTransientConnection|TransientConnection|Transient|Recoverable|TransactionRollback)Exception"
     r"|CommunicationsException|java\.net\.SocketException|java\.io\.EOFException"
-    "|execution was interrupted|Lock wait timeout"
+    f"|{_TOO_MANY}|execution was interrupted|Lock wait timeout"
     "|I/O error occurred while sending to the backend|This connection has been closed|terminating connection"
     "|too many clients|connection slots are reserved|the database system is (starting up|shutting down|in recovery)"
     "|deadlock detected|canceling statement due to (lock timeout|user request|conflict with recovery)"

@@ -167,9 +167,9 @@ class Pipeline:
     def on_postgresql(self) -> bool:
         return isinstance(self.database, PostgreSQL)
 
-    def properties(self) -> dict[str, str]:
-        """The properties of a Glue connection, as Terraform makes them."""
-        url = self.database.jdbc_url
+    def properties(self, port: int = 0) -> dict[str, str]:
+        """The properties of a Glue connection, as Terraform makes them; to another port where one is given."""
+        url = self.database.jdbc_url.replace(f":{self.database.port}/", f":{port or self.database.port}/")
         if self.driver == CONNECTOR_J:
             url = url.removesuffix("?permitMysqlScheme")
         return {"JDBC_CONNECTION_URL": url, "JDBC_DRIVER_CLASS_NAME": self.driver or self.database.driver}

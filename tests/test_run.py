@@ -218,8 +218,7 @@ def test_closed_port(ready_on_each, slack, caplog):
     ready = ready_on_each
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        url = f"{ready.engine.scheme}127.0.0.1:{unused.getsockname()[1]}/demo"
-        ready.connection(JDBC_CONNECTION_URL=url)
+        ready.connection(**ready.properties(unused.getsockname()[1]))
         fails(ready, slack, caplog, "table", "cannot be reached. Check endpoint and port")
 
 
@@ -229,8 +228,9 @@ def test_silent_host_is_given_up_in_bounded_time(ready_on_each, slack, caplog):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         seconds = "2" if ready.on_postgresql else "2000"  # or milliseconds
-        url = f"{ready.engine.scheme}127.0.0.1:{silent.getsockname()[1]}/demo"
-        ready.connection(JDBC_CONNECTION_URL=f"{url}?connectTimeout={seconds}&socketTimeout={seconds}")
+        url = ready.properties(silent.getsockname()[1])["JDBC_CONNECTION_URL"]
+        joined = "&" if "?" in url else "?"
+        ready.connection(JDBC_CONNECTION_URL=f"{url}{joined}connectTimeout={seconds}&socketTimeout={seconds}")
         start = time.monotonic()
         fails(ready, slack, caplog, "table", "cannot be reached")
         assert time.monotonic() - start < 30

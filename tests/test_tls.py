@@ -73,7 +73,7 @@ def test_another_ca_is_refused(tls_only, elsewhere, caplog):
 
 
 def test_a_certificate_for_another_host_is_refused(tls_only, elsewhere, caplog):
-    trust(tls_only, elsewhere.ca, JDBC_CONNECTION_URL=f"jdbc:mysql://127.0.0.1:{elsewhere.port}/demo")
+    trust(tls_only, elsewhere.ca, JDBC_CONNECTION_URL=elsewhere.jdbc_url)
     message = refused(tls_only, caplog)
     assert "was refused: " in message
     assert '"127.0.0.1" doesn\'t correspond to certificate CN "test server"' in message

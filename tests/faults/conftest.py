@@ -162,9 +162,9 @@ def site(
     if hasattr(request, "param"):
         monkeypatch.setattr(glue_job, "AWS_CONFIG", request.param)
         monkeypatch.setitem(environment, "FAULT", str(next(NUMBERS)))
-    url = f"jdbc:mysql://127.0.0.1:{whole_site.database.port}/{whole_site.pipeline.database.database}"
-    driver = CONNECTOR_J if request.node.name.endswith(f"{BY_CONNECTOR_J}]") else whole_site.pipeline.database.driver
-    whole_site.pipeline.connection(JDBC_CONNECTION_URL=url, JDBC_DRIVER_CLASS_NAME=driver)
+    pipeline = whole_site.pipeline
+    pipeline.driver = CONNECTOR_J if request.node.name.endswith(f"{BY_CONNECTOR_J}]") else ""
+    pipeline.connection(**pipeline.properties(whole_site.database.port))
     whole_site.prepare()
     yield whole_site
     whole_site.prepare()
