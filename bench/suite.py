@@ -15,11 +15,12 @@ from typing import Any
 
 from bench.data import parse_size, size_text
 from bench.measure import GIB, ROOT, Limits, Measured
+from bench.report import JOB, WARM
 from bench.stage import Case, Stage, differences
 from local.services import ServiceError
 
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-JOB, WARM = "job", "warm"
+RUNS = {JOB: 1, WARM: 2}  # of the job in one session, the last of which is timed
 WARM_ROWS = 2_000_000  # of the largest table where the job is run once more in its session: that shows what is cold
 # The peers of which the job must be the fastest, then the loop it replaced and the floor nobody gets under.
 CONTESTANTS = (JOB, WARM, "polars", "duckdb", "pandas", "loop", "floor")
@@ -55,6 +56,10 @@ class Options:
     repeats: int
     seconds: float
 
+    def contestants_at(self, rows: int) -> list[str]:
+        """Who runs on a table of so many rows."""
+        return [name for name in self.contestants if name != WARM or rows <= WARM_ROWS]
+
 
 def parse_cases(text: str) -> list[tuple[int, int]]:
     """`20kx2M,1Mx2M` as sizes, by table, so that each table is made once.
@@ -76,9 +81,7 @@ def estimate(options: Options) -> float:
     total = 0.0
     for records, rows in options.cases:
         sizes = (1, records / 1e6, rows / 1e6)
-        for name in options.contestants:
-            if name == WARM and rows > WARM_ROWS:
-                continue
+        for name in options.contestants_at(rows):
             seconds = sum(cost * size for cost, size in zip(COSTS[name], sizes, strict=True))
             total += options.repeats * min(seconds, options.seconds)
         total += sum(cost * size for cost, size in zip(DATA_COSTS, sizes, strict=True))
@@ -155,7 +158,7 @@ class Suite:
                 self.results["tables"].append(asdict(table))
             say(f"{case_name(records, rows)}: source and expected output")
             case = self._stage.make_case(records)
-            names = [name for name in self._options.contestants if name != WARM or rows <= WARM_ROWS]
+            names = self._options.contestants_at(rows)
             runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             for name in self._turns(names):
                 if not runs[name] or runs[name][-1]["status"] == "ok":
@@ -183,8 +186,8 @@ class Suite:
                 return {"status": status, "at": case_name(records, rows)}
         limits = Limits(self._options.seconds, memory_limit())
         self._stage.clear()
-        if name in {JOB, WARM}:
-            measured = self._stage.run_job(HEAP, limits, runs=2 if name == WARM else 1)
+        if name in RUNS:
+            measured = self._stage.run_job(HEAP, limits, RUNS[name])
         else:
             measured = self._stage.run_peer(PEER_PYTHON, name, case, limits)
         run = measured_run(measured, self._stage, case)
@@ -227,7 +230,7 @@ def check_peers(contestants: Sequence[str]) -> None:
     Raises:
         ServiceError: they are not.
     """
-    if set(contestants) - {JOB, WARM} and not PEER_PYTHON.exists():
+    if set(contestants) - set(RUNS) and not PEER_PYTHON.exists():
         message = f"{PEER_PYTHON.relative_to(ROOT)} is missing. Run: make bench-setup"
         raise ServiceError(message)
 

@@ -17,8 +17,9 @@ import pytest
 from bench import data, plot, report, scaling
 from bench.__main__ import BEGIN, END, main, parse
 from bench.measure import GIB, ROOT, Limits, measure
+from bench.report import JOB, WARM
 from bench.stage import SERVER_OPTIONS, Case, Stage, differences, fingerprint
-from bench.suite import JOB, PEER_PYTHON, WARM, WARM_ROWS, Options, Suite, check_peers, parse_cases
+from bench.suite import PEER_PYTHON, WARM_ROWS, Options, Suite, check_peers, parse_cases
 from local.services import Aws, MariaDB, ServiceError
 
 MIB = 1024**2
