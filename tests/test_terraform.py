@@ -290,10 +290,22 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
         assert leaks([("log", text.encode())], deployment.secrets) == []
 
 
+def requests_of(recording: str) -> Iterator[dict[str, Any]]:
+    """The requests of moto's recording. Its threads write a request and its line break apart, so lines run together."""
+    decoder = json.JSONDecoder()
+    while recording := recording.lstrip():
+        request, end = decoder.raw_decode(recording)
+        yield request
+        recording = recording[end:]
+
+
+def test_requests_are_told_apart_where_lines_run_together():
+    assert list(requests_of('{"a": 1}{"a": 2}\n\n{"a": 3}\n')) == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
 def calls_of_roles(recording: str) -> Iterator[Call]:
     """The calls that a run made in the name of its role, out of moto's recording."""
-    for line in recording.splitlines():
-        request = json.loads(line)
+    for request in requests_of(recording):
         headers = {name.lower(): value for name, value in request["headers"].items()}
         signed = re.search(r"Credential=(\w+)/\d+/[\w-]+/(\w+)/", headers.get("authorization", ""))
         if signed and signed[1].startswith("ASIA"):  # the keys of a role's session
