@@ -148,11 +148,11 @@ def test_cpu_of_a_process_left_behind_is_measured_and_it_is_ended() -> None:
     run = measure(
         python(
             """
-            import os, subprocess, sys, time
-            code = "while True: pass"
-            child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+            import subprocess, sys
+            code = "import time\\nwhile time.process_time() < 1: pass\\nprint(flush=True)\\nwhile True: pass"
+            child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.PIPE)
+            child.stdout.readline()
             print(child.pid)
-            time.sleep(1)
             """
         ),
         {},
