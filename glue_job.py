@@ -1284,6 +1284,9 @@ def is_webhook(value: object) -> bool:
     return isinstance(value, str) and (not value or urlsplit(value).scheme in {"https", "http"})
 
 
+FETCH_ROWS = 10_000  # a driver holds so many at a time
+
+
 @dataclass(frozen=True)
 class Database:
     """Where the table is and how Spark's JDBC reader logs in.
@@ -1313,7 +1316,7 @@ class Database:
             "driver": self.driver,
             "user": self.secret.username,
             "password": self.secret.password,
-            "fetchsize": "10000",
+            "fetchsize": str(FETCH_ROWS),
             "sessionInitStatement": self.engine.session,
             # The certificates themselves, as executors have no file of them.
             **({"serverSslCert": self.ca} if self.ca else {}),
@@ -2021,6 +2024,7 @@ class Source:
         counts: Records of each split.
         missing_ids: Records whose key is missing or null.
         size: Bytes of the objects.
+        packed: Bytes of the blocks.
         targets: How many there are.
         keys: A filter of them (see `key_filter`), where they are few enough.
         nonce: What the match of a record without a key begins with.
@@ -2032,6 +2036,7 @@ class Source:
     counts: tuple[int, ...]
     missing_ids: int
     size: int
+    packed: int = 0
     targets: int = 1
     keys: np.ndarray[Any, Any] | None = field(repr=False, default=None)
     nonce: str = ""
@@ -2039,6 +2044,11 @@ class Source:
     @property
     def records(self) -> int:
         return sum(self.counts)
+
+    @property
+    def bytes(self) -> int:
+        """What the records take: the blocks are more than objects that are compressed."""
+        return max(self.size, self.packed)
 
 
 def source_schema(width: int) -> pa.Schema:
@@ -2082,6 +2092,7 @@ def read_source(
         counts=tuple(summary["records"] for summary in summaries),
         missing_ids=sum(summary["missing_ids"] for summary in summaries),
         size=sum(item.size for item in objects),
+        packed=sum(summary["bytes"] for summary in summaries),
         targets=targets,
         keys=None if any(found is None for found in bits) else key_filter(bits),
         nonce=nonce,
@@ -2537,7 +2548,7 @@ class PieceReader:
 
     def _record_number(self, before: int, offset: int) -> int:
         """The number of the record, from 1. A piece inside an object does not know how many came before: count them."""
-        if self.piece.start:
+        if self.piece.start and not self.piece.of_array:  # whose pieces only guess, and are read again as one
             item = self.piece.source
             stream = io.BufferedReader(ObjectStream(self.client, item, 0), BLOCK_BYTES)
             before, position, blank = 0, 0, True
@@ -2796,11 +2807,11 @@ def split_blocks(client: Any, split: int, task: SourceTask) -> Generator[BlockRo
     What is malformed in a piece of an array may only seem so, if the piece did not begin at a record: no span then.
 
     Returns:
-        Its columns, the numbers of its records and of those without a key, the span of an array's piece, and the
-        `key_bits` if they are not too many.
+        Its columns, the numbers of its records and of those without a key, the bytes of its blocks, the span of an
+        array's piece, and the `key_bits` if they are not too many.
     """
     columns: dict[str, int] = {}
-    records = missing = 0
+    records = missing = size = 0
     bits = [np.empty(0, np.uint32)]
     readers = [PieceReader(client, piece) for piece in task.splits[split]]
     try:
@@ -2811,7 +2822,9 @@ def split_blocks(client: Any, split: int, task: SourceTask) -> Generator[BlockRo
             hashes = key_hashes(keys)
             if records <= task.most_bits:
                 bits.append(key_bits(hashes))
-            yield from to_targets(batch, hashes, task.targets, (SOURCE_BLOCK, split, batch.num_columns - 2))
+            blocks = to_targets(batch, hashes, task.targets, (SOURCE_BLOCK, split, batch.num_columns - 2))
+            size += sum(len(data) for *_, data in blocks)
+            yield from blocks
         span = readers[0].span
     except SourceError as error:
         if not readers[0].piece.of_array or error.code not in {"source_malformed", "source_not_object"}:
@@ -2821,6 +2834,7 @@ def split_blocks(client: Any, split: int, task: SourceTask) -> Generator[BlockRo
         "columns": list(columns),
         "records": records,
         "missing_ids": missing,
+        "bytes": size,
         "span": span,
         "key_bits": np.concatenate(bits) if records <= task.most_bits else None,
     }
@@ -2871,6 +2885,8 @@ _PASSING = re.compile(
     "|too many clients|connection slots are reserved|the database system is (starting up|shutting down|in recovery)"
     "|deadlock detected|canceling statement due to (lock timeout|user request|conflict with recovery)"
 )
+# MariaDB Connector/J 2.7 calls this a transient failure too, as it does with all that MySQL has no SQLSTATE for.
+_NO_EXPLAIN = "lacking privileges for underlying table"
 _WAITED_OUT = re.compile("[Rr]ead timed out|Lock wait timeout|due to lock timeout")
 # What MariaDB Connector/J 2.7 makes of a connection that is lost, or timed out, before a result set is there.
 _DRIVER_BUG = re.compile(r"NullPointerException[^\n]*\n\tat org\.mariadb\.jdbc\.")
@@ -2910,7 +2926,7 @@ class Table:
         indexed: Whether an index begins with the key.
         ordered: Columns to cut the rows into ranges by, the best first: that which the primary key begins with (the
             rows lie in its order), then the key where an index begins with it.
-        rows: The estimate of the optimizer; 0 where there is none.
+        rows: The estimate of the optimizer, or their count where it gives none.
         row_bytes: Of a row as it is stored, on average; 0 where the catalogue does not know (views).
         connections: How many executors may open at a time.
     """
@@ -2943,6 +2959,10 @@ class Table:
         at = self.index(self.key.name)
         zerofill = "zerofill" in self.key.full_type
         return TableKeys(len(self.columns), at or 0, self.unique, zerofill, self.has_integer_key)
+
+    def rows_within(self, size: int, most: int) -> int:
+        """How many rows have so many bytes together, on average, from 1 to `most`."""
+        return min(max(size // max(self.row_bytes, 1), 1), most)
 
     def index(self, name: str) -> int | None:
         """The place of a column in the table, or None."""
@@ -3034,7 +3054,7 @@ def table_error(text: str, database: Database) -> TableError | None:
     failure = TableError("database_failed", host=host, problem=problem)
     # A task that failed for good has waited four times.
     waited_out = "Job aborted" in text and _WAITED_OUT.search(text)
-    failure.passing = bool(lost or _PASSING.search(text)) and not waited_out
+    failure.passing = bool(lost or _PASSING.search(text)) and not waited_out and _NO_EXPLAIN not in text
     return failure
 
 
@@ -3076,7 +3096,7 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
     indexes = engine.indexes(session.ask, name)
     ours = [index for index in indexes if index.first_column == key]
     firsts = [index.first_column for index in indexes if index.primary] + [key] * bool(ours)
-    rows = estimate_rows(session, f"SELECT {engine.quote_name(key)} FROM {engine.place(name)}")
+    rows = estimate_rows(session, f"SELECT {engine.quote_name(key)} FROM {engine.place(name)}", engine.place(name))
     return Table(
         database=database,
         columns=tuple(found.values()),
@@ -3090,13 +3110,16 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
     )
 
 
-def estimate_rows(session: Session, sql: str) -> int:
-    """How many rows the optimizer expects a statement to read; 0 where the user may not ask (views)."""
+def estimate_rows(session: Session, sql: str, place: str) -> int:
+    """How many rows the optimizer expects a statement to read, or there are where the user may not ask it (views)."""
     try:
         return session.engine.estimate(session.ask, sql)
     except TableError as error:
-        LOG.info("no estimate: %s", error)
-        return 0
+        if error.passing:
+            raise
+        LOG.info("the rows are counted, as there is no estimate: %s", error)
+        [counts] = session.ask(f"SELECT COUNT(*) AS n FROM {place}")
+        return int(counts["n"] or 0)
 
 
 def read_rows(
@@ -3118,7 +3141,10 @@ def read_rows(
     database = table.database
     with database_errors(database):
         frame = spark.read.jdbc(
-            database.url, rows_statement(table, ordered), predicates=list(predicates), properties=database.options
+            database.url,
+            rows_statement(table, ordered),
+            predicates=list(predicates),
+            properties=database.options | {"fetchsize": str(table.rows_within(CHUNK_BYTES, FETCH_ROWS))},
         )
     cells = frame.select(*(F.col(f"c{i}").cast("string") for i in range(len(table.columns))))
     if len(predicates) > table.connections:
@@ -3299,7 +3325,7 @@ def column_cuts(session: Session, table: Table, column: TableColumn, step: int) 
 
     def rows_between(start: int, end: int) -> int:
         where = f"{name} >= {start} AND {name} < {end}"
-        return estimate_rows(session, f"SELECT {name} FROM {table.place} WHERE {where}")
+        return table.engine.estimate(session.ask, f"SELECT {name} FROM {table.place} WHERE {where}")
 
     return [str(cut) for cut in integer_cuts(int(bounds["low"]), int(bounds["high"]), step, table.rows, rows_between)]
 
@@ -3487,10 +3513,13 @@ def encode_lines(data: bytes, form: CsvFormat, columns: Sequence[str], first_row
 
 MAX_UNITS = 4096  # how finely the size of the output is known before it is cut into tasks
 UNIT_BYTES = MIB
+MAX_UNIT_BYTES = 64 * MIB  # who uploads a unit holds it, twice while it is sorted
+CELL_BYTES = 16  # with its part of a block
 GROUP_BYTES = 16 * MIB  # of records, and of their values, that are overlaid at a time
 OVERLAY_SCHEMA = "unit int, data binary"
 SUMMARY_UNIT = -1
 LINES = pa.schema([("ordinal", pa.int64()), ("line", pa.string())])
+MANY_LINES = pa.schema([("ordinal", pa.int64()), ("line", pa.large_string())])  # a column of strings ends at 2 GiB
 COUNTS = ("matched", "source_duplicates", "table_rows", "matched_rows", "table_duplicates")
 
 
@@ -3511,6 +3540,11 @@ class Overlay:
     header: str
     units: tuple[tuple[int, int], ...]
     counts: Mapping[str, Any]
+
+
+def overlaid_bytes(source_bytes: int, rows: int, table: Table) -> int:
+    """About how many bytes the source and so many rows of the table have together."""
+    return source_bytes + rows * max(len(table.columns) * CELL_BYTES, table.row_bytes)
 
 
 def output_columns(source: Source, table: Table) -> tuple[str, ...]:
@@ -3638,7 +3672,9 @@ def overlay_records(
     order = np.argsort(ordinal)
     sizes = np.full(len(match), sum(batch.nbytes for batch in batches) // len(match)) + theirs_bytes
     names = dict.fromkeys(itertools.chain.from_iterable({task.headers[split] for split, _ in group}))
-    ours = {name: source_column(group, name, task.headers) for name in names}
+    places = {split: {name: at for at, name in enumerate(task.headers[split], 2)} for split, _ in group}
+    ours = {name: source_column(group, name, places) for name in names}
+    of_table = {name: at for at, name in enumerate(task.table_columns)}
     for _, start, end in runs(np.cumsum(sizes[order]) // GROUP_BYTES):
         rows = pa.array(order[start:end])
         theirs = table.rows.take(at.take(rows))
@@ -3646,18 +3682,20 @@ def overlay_records(
         for number, name in enumerate(task.columns):
             mine = ours[name].take(rows) if name in ours else pa.nulls(len(rows), pa.string())
             value = mine
-            if name in task.table_columns and mine.null_count:
-                value = pc.coalesce(mine, theirs.column(task.table_columns.index(name)).combine_chunks())
+            if name in of_table and mine.null_count:
+                value = pc.coalesce(mine, theirs.column(of_table[name]).combine_chunks())
             tally.missing[number] += mine.null_count, value.null_count
             values.append(value)
         yield line_blocks(ordinal[order[start:end]], csv_lines(values, task.form), task.unit_rows, tally)
 
 
-def source_column(group: Sequence[tuple[int, pa.RecordBatch]], name: str, headers: Sequence[Sequence[str]]) -> pa.Array:
-    """The values of a column in all batches."""
+def source_column(
+    group: Sequence[tuple[int, pa.RecordBatch]], name: str, places: Mapping[int, Mapping[str, int]]
+) -> pa.Array:
+    """The values of a column in all batches; `places` has the columns of each split."""
     arrays = []
     for split, batch in group:
-        at = headers[split].index(name) + 2 if name in headers[split] else batch.num_columns
+        at = places[split].get(name, batch.num_columns)
         arrays.append(batch.column(at) if at < batch.num_columns else pa.nulls(batch.num_rows, pa.string()))
     return pa.concat_arrays(arrays)
 
@@ -3682,7 +3720,8 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         TableError: the database failed while its rows were read.
         OutputError: the rows are not as many as the source records.
     """
-    units = min(max(source.size // max(UNIT_BYTES, partitions * PACKED_BYTES // 4), 1), MAX_UNITS)
+    unit_bytes = min(max(UNIT_BYTES, partitions * PACKED_BYTES // 4), MAX_UNIT_BYTES)
+    units = min(max(overlaid_bytes(source.bytes, source.records, table) // unit_bytes, 1), MAX_UNITS)
     task = OverlayTask(
         columns=output_columns(source, table),
         headers=source.headers,
@@ -3703,20 +3742,24 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
     )
     with database_errors(table.database):
         found = lines.where(f"unit = {SUMMARY_UNIT}").collect()
-        summaries = [json.loads(bytes(row.data)) for row in found]
-        counts: dict[str, Any] = {name: sum(summary[name] for summary in summaries) for name in COUNTS}
-        ids = (summary["unmatched_ids"] for summary in summaries)
-        counts["unmatched_ids"] = merged_ids(ids, integer=table.has_integer_key)
+        counts: dict[str, Any] = dict.fromkeys(COUNTS, 0)
+        counts["unmatched_ids"] = []
+        missing = np.zeros((len(task.columns), 2), np.int64)
+        sums = np.zeros((units, 2), np.int64)
+        for row in found:  # parsed, all of them would be many times as large
+            summary = json.loads(bytes(row.data))
+            counts |= {name: counts[name] + summary[name] for name in COUNTS}
+            ids = counts["unmatched_ids"], summary["unmatched_ids"]
+            counts["unmatched_ids"] = merged_ids(ids, integer=table.has_integer_key)
+            missing += np.array(summary["missing"])
+            for unit, *more in summary["units"]:
+                sums[unit] += more
         matched_rows = counts.pop("matched_rows")
-        missing = np.sum([summary["missing"] for summary in summaries], axis=0)
         counts["coverage"] = [[source.records - lacks, lacks - empty, empty] for lacks, empty in missing.tolist()]
         counts["filled_cells"] = sum(filled for _, filled, _ in counts["coverage"])
         if rows.rest:
             counts |= rows.rest()
     counts["unmatched"] = max(counts["table_rows"] - matched_rows, 0)  # the table may shrink meanwhile
-    sums = np.zeros((units, 2), np.int64)
-    for unit, *more in itertools.chain.from_iterable(summary["units"] for summary in summaries):
-        sums[unit] += more
     sizes = tuple((int(count), int(size)) for count, size in sums if count)
     written = int(sums[:, 0].sum())
     if written != source.records:
@@ -4091,8 +4134,11 @@ def ordered_lines(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]
     """The lines (LINES) in blocks that come unit after unit, in order."""
     blocks = ((unit.as_py(), data.as_buffer()) for batch in batches for unit, data in zip(*batch.columns, strict=True))
     for _, unit in itertools.groupby(blocks, operator.itemgetter(0)):
-        lines = pa.Table.from_batches([unpack(data, LINES) for _, data in unit])
-        yield from lines.sort_by("ordinal").combine_chunks().to_batches()
+        lines = pa.Table.from_batches([unpack(data, LINES) for _, data in unit]).cast(MANY_LINES).combine_chunks()
+        order = np.argsort(lines.column(0).to_numpy())
+        sizes = pc.binary_length(lines.column(1)).to_numpy()[order]
+        for _, start, end in runs(np.cumsum(sizes) // PART_BYTES):
+            yield from lines.take(pa.array(order[start:end])).cast(LINES).combine_chunks().to_batches()
 
 
 def _uploader(
@@ -4190,7 +4236,6 @@ def send(client: Any, upload: Upload, number: int, data: bytearray) -> dict[str,
 
 PROGRESS_SECONDS = 60.0  # between two lines about a stage
 PARTITION_BYTES = 64 * MIB
-CELL_BYTES = 16  # with its part of a block
 STOP_SECONDS = 6.0  # for the tasks of a run that is stopped, and for its message
 MAX_PARTITIONS = 4_000
 
@@ -4282,7 +4327,7 @@ def now() -> str:
 
 def join_partitions(source_bytes: int, table_rows: int, table: Table, parallelism: int) -> int:
     """Partitions of the join: about PARTITION_BYTES each, by the bytes of the source and the rows of the table."""
-    size = source_bytes + table_rows * max(len(table.columns) * CELL_BYTES, table.row_bytes)
+    size = overlaid_bytes(source_bytes, table_rows, table)
     return min(max(size // PARTITION_BYTES, min(2 * parallelism, size // MIN_SPLIT_BYTES), 1), MAX_PARTITIONS)
 
 
@@ -4311,7 +4356,7 @@ def overlay_table(
         if predicates != [NO_ROWS] and not uses_index(session, table, predicates[0]):
             plan, reason = "scan", "index_unused"
     LOG.info("plan %s: %s (%d records, about %d rows)", plan, TEXTS["en"][reason], source.records, table.rows)
-    few = min(join_partitions(source.size, source.records, table, parallelism), source.targets)
+    few = min(join_partitions(source.bytes, source.records, table, parallelism), source.targets)
     if plan == "scan":
         rows = TableRows(scan_table(spark, session, table, source.targets, source.keys))
         partitions = few if source.keys is not None and table.unique else source.targets
@@ -4350,7 +4395,6 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
         JobError: some stage failed; nothing is published then.
     """
     s3 = s3_client(None)
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BLOCKS_PER_BATCH)
     with progress("connection"):
         glue = boto3.client("glue", config=AWS_CONFIG)
         database = load_database(glue, s3, settings.connection_name, secret)
@@ -4378,6 +4422,8 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
             table.connections,
         )
         known |= {"columns": len(table.columns), "rows": table.rows}
+        most = table.rows_within(BLOCKS_PER_BATCH * PACKED_BYTES, BLOCKS_PER_BATCH)
+        spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", most)
     with progress("source") as known:
         size = sum(item.size for item in objects)
         targets = join_partitions(size, table.rows, table, spark.sparkContext.defaultParallelism)
@@ -4388,7 +4434,7 @@ def transfer(spark: SparkSession, settings: Settings, secret: Secret, progress: 
     with progress("overlay") as known:
         unmatched, overlay, plan, reason = persistently(overlay_rows, LATER_WAITS)
         known |= {"plan": plan, "matched": overlay.counts["matched"], "unmatched": overlay.counts["unmatched"]}
-    with progress("publish") as known:
+    with progress("publish") as known, database_errors(database):  # what an executor held is made anew if it is lost
         output, listed = publish(spark, s3, overlay, settings, unmatched)
         known |= {"rows": output.rows, "bytes": output.bytes}
     list_place = f"s3://{settings.destination_bucket}/{settings.unmatched_file}"
@@ -4685,15 +4731,20 @@ def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError
     if Stopped.begun and not (failure and failure.code == "output_unsure"):
         failure = JobError("stopped")  # whatever else broke with the JVM
     if failure is None:
-        lines = [line for line in str(error).splitlines() if line.strip()] or [""]
-        # The exception of a Python worker comes as a whole stack trace, whose last line tells.
-        told = lines[-1 if "Traceback (most recent call last)" in str(error) else 0][:500]
-        failure = JobError("unexpected", problem=f"{type(error).__name__}: {told.strip()}")
+        failure = JobError("unexpected", problem=f"{type(error).__name__}: {telling_line(str(error))[:500]}")
     failure.details = {
         name: redact(value) if isinstance(value, str) else value for name, value in failure.details.items()
     }
     LOG.error("%s", failure)
     return failure
+
+
+def telling_line(text: str) -> str:
+    """The line of an exception's text that says most, among frames of Java and Python."""
+    frames = ("An error occurred while calling", "Driver stacktrace:")
+    lines = [line for line in text.splitlines() if line[:1].strip() and not line.startswith(frames)] or [text]
+    # The exception of a Python worker comes as a whole stack trace, whose last line tells.
+    return lines[-1 if "Traceback (most recent call last)" in text else 0].lstrip(": ").strip()
 
 
 def report_failure(

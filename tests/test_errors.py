@@ -37,6 +37,26 @@ def test_error_keeps_class_and_details_on_the_way_to_the_driver():
     assert received.details == details
 
 
+TOLD = {
+    "an error in a task": ('raise MemoryError("too much")', "MemoryError: too much"),
+    "a worker that dies": ("import os; os._exit(1)", "org.apache.spark.SparkException: Job aborted"),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_an_exception_of_spark_is_told_by_the_line_that_says_most(spark, case):
+    code, told = TOLD[case]
+    rows = spark.sparkContext.parallelize([1], 1).map(lambda _: exec(code))
+    with pytest.raises(Exception, match="An error occurred while calling") as caught:
+        rows._jrdd.count()
+    assert glue_job.telling_line(str(caught.value)).startswith(told)
+
+
+@pytest.mark.parametrize("text", ["boom", "boom\n  at x", "", "\tat x"])
+def test_any_text_has_a_telling_line(text):
+    assert glue_job.telling_line(text) == text.split("\n")[0].strip()
+
+
 def test_other_exceptions_are_not_ours():
     assert received_from_executor(ValueError("x")) is None
 

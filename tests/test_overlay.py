@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import glue_job
 from tests import oracle
 
 COLUMNS = ("id", "name", "note")
@@ -128,6 +129,28 @@ def test_output_larger_than_a_part_keeps_the_order(pipeline):
     head = pipeline.aws.client("s3").head_object(Bucket="lake", Key=f"out/{pipeline.name}.csv")
     assert "-" in head["ETag"]  # the mark of a multipart upload
     assert not pipeline.uploads()
+
+
+@pytest.mark.parametrize("wide", ["rows of the table", "records of a gzip"])
+def test_units_are_small_whatever_is_wide(pipeline, monkeypatch, wide):
+    """Who uploads a unit holds all of it, so neither a narrow source nor a small object may make it large."""
+    overlays = []
+    publish = glue_job.publish
+    monkeypatch.setattr(glue_job, "publish", lambda *given: overlays.append(given[2]) or publish(*given))
+    by_table = wide == "rows of the table"
+    letter = "y" if by_table else "x"
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, note TEXT)",
+        f"INSERT INTO {pipeline.name} SELECT seq, REPEAT('y', 60000) FROM seq_1_to_{600 if by_table else 1}",
+        f"ANALYZE TABLE {pipeline.name}",
+    )
+    note = {} if by_table else {"note": letter * 60_000}
+    records = [{"id": i} | note for i in range(1, 601)]
+    pipeline.put(encode(records, "lines" if by_table else "gzip"))
+    pipeline.run()
+    assert pipeline.output().decode() == "".join(["id,note\n", *(f"{i},{letter * 60_000}\n" for i in range(1, 601))])
+    [overlay] = overlays
+    assert max(size for _, size in overlay.units) < 4 * glue_job.MIB
 
 
 def test_small_output_is_an_upload_of_one_part(pipeline):

@@ -24,6 +24,7 @@ from pyspark.sql import SparkSession
 
 import glue_job
 from glue_job import (
+    LINES,
     MAX_PARTS,
     MIB,
     MIN_PART_BYTES,
@@ -413,6 +414,22 @@ def test_only_old_uploads_to_exactly_this_key_are_aborted(aws, monkeypatch):
 def test_a_role_that_may_not_list_uploads_gets_a_warning(aws, caplog):
     glue_job.abort_leftovers(aws.client("s3"), "nowhere", "out/left.csv")
     assert "s3://nowhere/out/left.csv that killed runs left were not cleaned up: NoSuchBucket" in caplog.text
+
+
+def test_lines_of_a_unit_come_in_order_a_few_at_a_time():
+    order = [(7 * i) % 40 for i in range(40)]  # each of 0 to 39 once
+    blocks = []
+    for start in range(0, 40, 5):
+        here = order[start : start + 5]
+        batch = pa.RecordBatch.from_arrays(
+            [pa.array(here), pa.array([f"{i:02}" + "x" * MIB for i in here])], schema=LINES
+        )
+        blocks += [(0, data) for data in glue_job.pack(batch)]
+    found = list(glue_job.ordered_lines([glue_job.unit_batch(blocks)]))
+    assert [i for batch in found for i in batch.column(0).to_pylist()] == list(range(40))
+    assert [line[:2] for batch in found for line in batch.column(1).to_pylist()] == [f"{i:02}" for i in range(40)]
+    assert {batch.schema for batch in found} == {LINES}
+    assert max(batch.nbytes for batch in found) < glue_job.PART_BYTES + 2 * MIB
 
 
 def test_the_etag_of_a_whole_is_that_of_s3(aws):

@@ -44,9 +44,11 @@ class Store:
 
     def __init__(self, **objects: bytes):
         self.objects = objects
+        self.read = 0  # bytes
 
     def get_object(self, Bucket: str, Key: str, Range: str, IfMatch: str) -> dict:
         start, end = map(int, Range.removeprefix("bytes=").split("-"))
+        self.read += end + 1 - start
         return {"Body": io.BytesIO(self.objects[Key][start : end + 1])}
 
 
@@ -237,6 +239,17 @@ def test_cuts_that_are_no_boundaries_are_noticed(data, step):
     assert found is None or found == expected(data.encode())
     if not data.endswith("}]"):
         assert found is None
+
+
+def test_a_wrong_guess_where_a_record_begins_costs_no_more_than_its_piece(monkeypatch):
+    """What its piece calls malformed is never told, so nobody counts the records before."""
+    monkeypatch.setattr(glue_job, "BLOCK_BYTES", 1_000)
+    data = json.dumps([{"id": i, "note": '[{"a":1},{"b":2}]' * 50} for i in range(1_000)]).encode()
+    [*_, last] = pieces_of(data, len(data) // 2 + 1, of_array=True)
+    store = Store(a=data)
+    with pytest.raises(SourceError):
+        piece_rows(PieceReader(store, last))
+    assert store.read <= last.end - last.start + 2_000
 
 
 def test_number_literals_are_kept():

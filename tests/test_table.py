@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import glue_job
-from glue_job import TableError, hash_ranges, integer_cuts, make_database, range_predicates, table_error
+from glue_job import (
+    Session,
+    TableColumn,
+    TableError,
+    hash_ranges,
+    integer_cuts,
+    make_database,
+    range_predicates,
+    table_error,
+)
 from tests.test_secret import SECRET
 
 DATABASE = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET)
@@ -209,6 +218,42 @@ def test_a_large_table_is_read_in_ranges(request, server, case, monkeypatch, cap
     assert ranges is None if case == "no index" else 8 <= int(ranges[1]) <= 20
     if ranges:
         assert ranges[2] == ("v" if "other" in case else "id")
+
+
+def test_a_view_that_may_not_be_explained_is_counted(pipeline):
+    """Without SHOW VIEW the optimizer gives no estimate, and a table of no rows would be read by one task."""
+    name = pipeline.name
+    pipeline.sql(
+        f"CREATE TABLE {name}_t (id INT PRIMARY KEY)",
+        f"INSERT INTO {name}_t SELECT seq FROM seq_1_to_1234",
+        f"CREATE VIEW {name} AS SELECT id FROM {name}_t",
+        f"CREATE USER {name} IDENTIFIED BY 'pw'",
+        f"GRANT SELECT ON {name} TO {name}",
+    )
+    database = pipeline.target(username=name, password="pw")
+    with Session(pipeline.spark, database) as session:
+        assert glue_job.describe_table(session, database, "id").rows == 1234
+
+
+def test_an_estimate_that_a_lost_connection_took_is_asked_for_again():
+    class Lost:
+        engine = glue_job.MySQL()
+
+        def ask(self, _sql: str) -> list[dict[str, str | None]]:
+            raise table_error("java.sql.SQLNonTransientConnectionException: connection closed", DATABASE)
+
+    with pytest.raises(TableError) as caught:
+        glue_job.estimate_rows(Lost(), "SELECT 1", "t")
+    assert caught.value.passing
+
+
+@pytest.mark.parametrize(
+    ("row_bytes", "rows"), [(0, 10_000), (150, 10_000), (16_384, 1_024), (400_000, 41), (2**30, 1)]
+)
+def test_the_rows_that_a_driver_holds_are_bounded_by_their_bytes(row_bytes, rows):
+    key = TableColumn("id", "bigint", "bigint(20)")
+    table = glue_job.Table(DATABASE, (key,), key, True, True, (), 10**6, row_bytes, 9)
+    assert table.rows_within(glue_job.CHUNK_BYTES, glue_job.FETCH_ROWS) == rows
 
 
 def test_hashed_ranges_cover_every_key_once(on_each):
