@@ -3721,7 +3721,8 @@ def merge(source: Source, table: Table, rows: TableRows, form: CsvFormat, partit
         OutputError: the rows are not as many as the source records.
     """
     unit_bytes = min(max(UNIT_BYTES, partitions * PACKED_BYTES // 4), MAX_UNIT_BYTES)
-    units = min(max(overlaid_bytes(source.bytes, source.records, table) // unit_bytes, 1), MAX_UNITS)
+    size = overlaid_bytes(source.bytes, min(source.records, table.rows), table)
+    units = min(max(size // unit_bytes, 1), MAX_UNITS)
     task = OverlayTask(
         columns=output_columns(source, table),
         headers=source.headers,
