@@ -341,7 +341,7 @@ PHRASES: dict[str, dict[str, str]] = {
         "ja": "1 文字 (引用符と改行以外、タブは \\t)",
     },
     "count": {"en": "a whole number from 1 to 99999", "ja": "整数 (1 から 99999)"},
-    "value": {"en": "a value", "ja": "値 (空文字列以外)"},
+    "value": {"en": "a value", "ja": "文字列 (1 文字以上)"},
     "object_key": {"en": "the key of one object", "ja": "オブジェクト 1 つのキー (末尾は / 以外)"},
     "null_is_special": {
         "en": "--csv_null {null!r} holds the delimiter, a quote or a line break",
