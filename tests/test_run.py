@@ -133,7 +133,7 @@ def test_a_japanese_message_is_japanese_to_its_details(ready, slack):
     with pytest.raises(JobError):
         ready.run(language="ja")
     torn, renamed = (texts_of(payload) for payload in slack.messages)
-    assert any("(レコード 2、バイト位置 24): レコードの途中で行が終わっています" in text for text in torn)
+    assert any("(レコード 2、バイト位置 24): 値がありません" in text for text in torn)
     assert any("キー列 'id' がありません ('ID' の間違いではありませんか)。" in text for text in renamed)
 
 
