@@ -44,7 +44,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 import boto3
 import numpy as np
@@ -186,7 +186,7 @@ MESSAGES: dict[str, dict[str, Message]] = {
             "Every record must be a JSON object.",
         ),
         "ja": Message(
-            "{place} のレコード {record} (バイト位置 {offset}) はオブジェクトではなく {found} です。",
+            "{place} のレコード {record} (バイト位置 {offset}) はオブジェクトではなく{found}です。",
             "すべてのレコードを JSON オブジェクトにしてください。",
         ),
     },
@@ -333,8 +333,137 @@ MESSAGES: dict[str, dict[str, Message]] = {
     },
 }
 
+# Details in words, for the templates of MESSAGES.
+PHRASES: dict[str, dict[str, str]] = {
+    "near": {"en": " (did you mean {name!r}?)", "ja": " ({name!r} の間違いではありませんか)"},
+    "one_character": {
+        "en": "one character, not a quote or a line break (tab: \\t)",
+        "ja": "1 文字 (引用符と改行以外、タブは \\t)",
+    },
+    "count": {"en": "a whole number from 1 to 99999", "ja": "整数 (1 から 99999)"},
+    "value": {"en": "a value", "ja": "文字列 (1 文字以上)"},
+    "object_key": {"en": "the key of one object", "ja": "オブジェクト 1 つのキー (末尾は / 以外)"},
+    "null_is_special": {
+        "en": "--csv_null {null!r} holds the delimiter, a quote or a line break",
+        "ja": "--csv_null {null!r} に区切り文字、引用符または改行が含まれています",
+    },
+    "option_not_encodable": {
+        "en": "--{name} {value!r} does not exist in --csv_encoding {encoding}",
+        "ja": "--{name} {value!r} に --csv_encoding {encoding} で書けない文字があります",
+    },
+    "output_is_source": {
+        "en": "--{name} {output} would overwrite or join the source {source}",
+        "ja": "--{name} {output} が入力 {source} を上書きするか、次回の入力に混ざります",
+    },
+    "report_is_source": {
+        "en": "the run report {report} would overwrite the source",
+        "ja": "実行レポート {report} が入力を上書きします",
+    },
+    "list_is_output": {
+        "en": "--unmatched_file {key!r} is the key of the output or of its run report",
+        "ja": "--unmatched_file {key!r} が出力かその実行レポートのキーと同じです",
+    },
+    "schema_unused": {
+        "en": "schema_name {schema!r} is for PostgreSQL, the connection has {scheme}",
+        "ja": "schema_name {schema!r} は PostgreSQL 用ですが、接続は {scheme} です",
+    },
+    "no_json_object": {"en": "is not a JSON object", "ja": "JSON オブジェクトではありません"},
+    "fields_missing": {"en": "lacks {names}", "ja": "{names} がありません"},
+    "webhook_no_url": {"en": "has a slack_webhook that is not a URL", "ja": "slack_webhook が URL ではありません"},
+    "schema_no_string": {"en": "has a schema_name that is not a string", "ja": "schema_name が文字列ではありません"},
+    "ca_missing": {"en": "does not exist", "ja": "オブジェクトがありません"},
+    "no_certificates": {"en": "holds no certificates in PEM form", "ja": "PEM 形式の証明書がありません"},
+    "or": {"en": " or ", "ja": " か "},
+    "url_invalid": {
+        "en": "JDBC_CONNECTION_URL is {url!r}, expected {expected}",
+        "ja": "JDBC_CONNECTION_URL の値 {url!r} が {expected} の形ではありません",
+    },
+    "ca_uri_invalid": {
+        "en": "CUSTOM_JDBC_CERT is {uri!r}, expected s3://bucket/bundle.pem",
+        "ja": "CUSTOM_JDBC_CERT の値 {uri!r} が s3://bucket/bundle.pem の形ではありません",
+    },
+    "ca_without_tls": {
+        "en": "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true",
+        "ja": "CUSTOM_JDBC_CERT がありますが、JDBC_ENFORCE_SSL が true ではありません",
+    },
+    "ca_needs_driver": {
+        "en": "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver",
+        "ja": "CUSTOM_JDBC_CERT にはドライバー org.mariadb.jdbc.Driver が必要です",
+    },
+    "ca_doubted": {
+        "en": "CUSTOM_JDBC_CERT is set, and {names} in JDBC_CONNECTION_URL says how to verify",
+        "ja": "CUSTOM_JDBC_CERT があるのに、JDBC_CONNECTION_URL の {names} も検証方法を指定しています",
+    },
+    "no_records": {"en": "no records", "ja": "レコードがありません"},
+    "no_columns": {"en": "no columns", "ja": "列がありません"},
+    "array": {"en": "an array", "ja": "配列"},
+    "boolean": {"en": "a boolean", "ja": "真偽値"},
+    "null": {"en": "null", "ja": " null 値"},
+    "string_or_number": {"en": "a string or number", "ja": "文字列か数値"},
+    "beginning": {
+        "en": "it begins with {beginning!r}, expected '[' or '{{'",
+        "ja": "先頭が '[' でも '{{' でもなく {beginning!r} です",
+    },
+    "gzip_broken": {"en": "broken gzip file ({reason})", "ja": "gzip ファイルが壊れています ({reason})"},
+    "not_utf8": {"en": "not UTF-8 ({reason})", "ja": "UTF-8 ではありません ({reason})"},
+    "not_json": {"en": "{text} is not JSON", "ja": "{text} は JSON の値ではありません"},
+    "value_expected": {"en": "expected a value", "ja": "値がありません"},
+    "values_on_line": {"en": "more than one value on the line", "ja": "1 行に複数の値があります"},
+    "line_ends": {"en": "the line ends inside the record", "ja": "レコードの途中で行が終わっています"},
+    "array_ends": {"en": "the file ends inside the array", "ja": "配列の途中でファイルが終わっています"},
+    "after_record": {"en": "expected ',' or ']' after a record", "ja": "レコードの後に ',' か ']' がありません"},
+    "after_array": {"en": "something follows the end of the array", "ja": "配列の終わりの後に余分な内容があります"},
+    "record_too_large": {"en": "a record is larger than {limit} MiB", "ja": "レコードが {limit} MiB を超えています"},
+    "nested": {"en": "nested too deeply", "ja": "入れ子が深すぎます"},
+    "nested_in": {"en": "nested too deeply in {name!r}", "ja": "{name!r} の入れ子が深すぎます"},
+    "surrogate_in": {
+        "en": "half a surrogate pair in {name!r}",
+        "ja": "{name!r} に片方だけのサロゲート文字があります",
+    },
+    "surrogate_in_name": {
+        "en": "half a surrogate pair in the name {name!r}",
+        "ja": "列名 {name!r} に片方だけのサロゲート文字があります",
+    },
+    "connection_lost": {
+        "en": "the connection was lost, or timed out",
+        "ja": "接続が切れたか、タイムアウトしました",
+    },
+    "row": {"en": "row {number}", "ja": "{number} 行目"},
+    "header": {"en": "header", "ja": "ヘッダー"},
+}
+# What Python's json, utf-8 and gzip say of a source, in Japanese.
+OF_LIBRARIES = {
+    "Expecting property name enclosed in double quotes": "二重引用符で囲んだ項目名がありません",
+    "Expecting ':' delimiter": "':' がありません",
+    "Expecting ',' delimiter": "',' がありません",
+    "Unterminated string starting at": "文字列が閉じられていません",
+    "Invalid control character at": "文字列に制御文字がそのまま含まれています",
+    "Invalid \\escape": "\\ の後の文字が不正です",
+    "Invalid \\uXXXX escape": "\\u の後に 16 進数 4 桁がありません",
+    "invalid start byte": "文字の先頭バイトが不正です",
+    "invalid continuation byte": "文字の 2 バイト目以降が不正です",
+    "unexpected end of data": "文字の途中で終わっています",
+    "Compressed file ended before the end-of-stream marker was reached": "途中で切れています",
+}
+
 
 REPORTED = "[reported]"
+Phrase = dict[str, str]  # a text by language
+
+
+def phrase(code: str, /, **details: object) -> Phrase:
+    """An entry of `PHRASES` as the detail of a JobError. Its own details may be phrases, too."""
+    return {language: template.format(**in_language(details, language)) for language, template in PHRASES[code].items()}
+
+
+def of_library(text: str) -> Phrase:
+    """What a library says, in Japanese where `OF_LIBRARIES` knows it."""
+    return {"en": text, "ja": OF_LIBRARIES.get(text, text)}
+
+
+def in_language(details: Mapping[str, object], language: str) -> dict[str, object]:
+    """Details with their phrases in one language."""
+    return {name: value[language] if isinstance(value, dict) else value for name, value in details.items()}
 
 
 class JobError(Exception):
@@ -342,7 +471,7 @@ class JobError(Exception):
 
     Attributes:
         code: The entry of `MESSAGES`.
-        details: What fills its templates (never a secret).
+        details: What fills its templates (never a secret): data, and phrases.
         reported: Whether Slack has it; the text then ends with REPORTED, by which the rule on Glue's own events
             (monitoring.tf) knows that nobody need be told again.
     """
@@ -356,8 +485,16 @@ class JobError(Exception):
 
     def message(self, language: str) -> Message:
         """The cause and the hint in `language` (`ja` or `en`)."""
-        cause, hint = MESSAGES[self.code][language]
-        return Message(cause.format(**self.details), hint.format(**self.details))
+        details = in_language(self.details, language)
+        return Message(*(part.format(**details) for part in MESSAGES[self.code][language]))
+
+    def redact(self, hide: Callable[[str], str]) -> None:
+        """Takes secrets out of the details."""
+        for name, value in self.details.items():
+            if isinstance(value, str):
+                self.details[name] = hide(value)
+            elif isinstance(value, dict):
+                self.details[name] = {language: hide(text) for language, text in value.items()}
 
     def __str__(self) -> str:
         return " ".join([*self.message("en"), *([REPORTED] if self.reported else [])])
@@ -425,11 +562,11 @@ def received_from_executor(error: BaseException) -> JobError | None:
     return ERROR_CLASSES[wire["error"]](wire["code"], **wire["details"])
 
 
-def near_miss(name: str, present: Iterable[str]) -> str:
-    """` (did you mean 'ID'?)` for the present name closest to a missing one, else an empty string."""
+def near_miss(name: str, present: Iterable[str]) -> Phrase | str:
+    """The phrase ` (did you mean 'ID'?)` for the present name closest to a missing one, else an empty string."""
     by_fold = {other.strip().casefold(): other for other in present}
     close = difflib.get_close_matches(name.strip().casefold(), by_fold, n=1, cutoff=0.75)
-    return f" (did you mean {by_fold[close[0]]!r}?)" if close else ""
+    return phrase("near", name=by_fold[close[0]]) if close else ""
 
 
 def aws_error(error: Exception, operation: str, place: str) -> AwsError:
@@ -602,18 +739,17 @@ def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
     delimiter = arguments.get("csv_delimiter", ",")
     delimiter = {"tab": "\t", "\\t": "\t"}.get(delimiter, delimiter)
     if len(delimiter) != 1 or delimiter in '"\r\n\x00':
-        expected = "one character, not a quote or a line break (tab: \\t)"
+        expected = phrase("one_character")
         raise SettingsError("argument_invalid", name="csv_delimiter", value=delimiter, expected=expected)
     null = arguments.get("csv_null", "")
     if set(null) & {delimiter, '"', "\r", "\n"}:
-        conflict = f"--csv_null {null!r} holds the delimiter, a quote or a line break"
-        raise SettingsError("arguments_conflict", conflict=conflict)
+        raise SettingsError("arguments_conflict", conflict=phrase("null_is_special", null=null))
     encoding = _choice(arguments, "csv_encoding", ENCODINGS, "utf-8")
     for name, value in (("csv_delimiter", delimiter), ("csv_null", null)):
         try:
             value.encode(encoding)
         except UnicodeEncodeError:
-            conflict = f"--{name} {value!r} does not exist in --csv_encoding {encoding}"
+            conflict = phrase("option_not_encodable", name=name, value=value, encoding=encoding)
             raise SettingsError("arguments_conflict", conflict=conflict) from None
     return CsvFormat(
         encoding=encoding,
@@ -628,7 +764,7 @@ def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
 def _count(arguments: Mapping[str, str], name: str) -> int:
     value = arguments.get(name, "0")
     if name in arguments and not re.fullmatch("[1-9][0-9]{0,4}", value):
-        raise SettingsError("argument_invalid", name=name, value=value, expected="a whole number from 1 to 99999")
+        raise SettingsError("argument_invalid", name=name, value=value, expected=phrase("count"))
     return int(value)
 
 
@@ -640,10 +776,10 @@ def make_settings(arguments: Mapping[str, str]) -> Settings:
     """
     for name in (*REQUIRED_ARGUMENTS, "key"):
         if not arguments.get(name, "id" if name == "key" else ""):
-            raise SettingsError("argument_invalid", name=name, value="", expected="a value")
+            raise SettingsError("argument_invalid", name=name, value="", expected=phrase("value"))
     for name in ("destination_file", "unmatched_file"):
         if (value := arguments.get(name, "")).endswith("/"):
-            raise SettingsError("argument_invalid", name=name, value=value, expected="the key of one object")
+            raise SettingsError("argument_invalid", name=name, value=value, expected=phrase("object_key"))
     settings = Settings(
         job_name=arguments["JOB_NAME"],
         run_id=arguments.get("run_id", ""),
@@ -676,13 +812,13 @@ def check_outputs(settings: Settings) -> None:
         for name in ("destination_file", "unmatched_file"):
             key = getattr(settings, name)
             if key and is_source_key(key, settings.source_key):
-                conflict = f"--{name} s3://{bucket}/{key} would overwrite or join the source {settings.source}"
+                conflict = phrase("output_is_source", name=name, output=f"s3://{bucket}/{key}", source=settings.source)
                 raise SettingsError("arguments_conflict", conflict=conflict)
         if settings.source_key == report:
-            conflict = f"the run report s3://{bucket}/{report} would overwrite the source"
+            conflict = phrase("report_is_source", report=f"s3://{bucket}/{report}")
             raise SettingsError("arguments_conflict", conflict=conflict)
     if settings.unmatched_file in {settings.destination_file, report}:
-        conflict = f"--unmatched_file {settings.unmatched_file!r} is the key of the output or of its run report"
+        conflict = phrase("list_is_output", key=settings.unmatched_file)
         raise SettingsError("arguments_conflict", conflict=conflict)
 
 
@@ -1257,7 +1393,7 @@ def parse_secret(name: str, text: str | None) -> dict[str, Any]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise SettingsError("secret_invalid", secret=name, problem="is not a JSON object", fields=SECRET_EXPECTS)
+        raise SettingsError("secret_invalid", secret=name, problem=phrase("no_json_object"), fields=SECRET_EXPECTS)
     return values
 
 
@@ -1265,15 +1401,15 @@ def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
     """The checked secret."""
     missing = [key for key in SECRET_FIELDS if not isinstance(values.get(key), str) or not values[key]]
     if missing:
-        problem = f"lacks {', '.join(missing)}"
+        problem = phrase("fields_missing", names=", ".join(missing))
         raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
     webhook = values.get("slack_webhook") or ""
     if not is_webhook(webhook):
-        problem = "has a slack_webhook that is not a URL"
+        problem = phrase("webhook_no_url")
         raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
     schema = values.get("schema_name") or ""
     if not isinstance(schema, str):
-        problem = "has a schema_name that is not a string"
+        problem = phrase("schema_no_string")
         raise SettingsError("secret_invalid", secret=name, problem=problem, fields=SECRET_EXPECTS)
     given = {key: values[key] for key in SECRET_FIELDS}
     return Secret(name=name, slack_webhook=webhook, schema_name=schema, **given)
@@ -1281,7 +1417,15 @@ def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
 
 def is_webhook(value: object) -> bool:
     """Whether a value can be posted to, or is empty."""
-    return isinstance(value, str) and (not value or urlsplit(value).scheme in {"https", "http"})
+    return isinstance(value, str) and (not value or split_url(value).scheme in {"https", "http"})
+
+
+def split_url(url: str) -> SplitResult:
+    """The parts of a URL; all empty where it is none (`https://[your-host]`: brackets are for addresses of IPv6)."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return urlsplit("")
 
 
 FETCH_ROWS = 10_000  # a driver holds so many at a time
@@ -1352,27 +1496,28 @@ def read_ca(client: Any, place: str) -> str:
         text = client.get_object(Bucket=url.netloc, Key=url.path[1:])["Body"].read().decode("ascii", "replace")
     except (ClientError, BotoCoreError) as error:
         if error_code(error) in {"NoSuchKey", "NoSuchBucket", "404"}:
-            raise SettingsError("ca_invalid", place=place, problem="does not exist") from error
+            raise SettingsError("ca_invalid", place=place, problem=phrase("ca_missing")) from error
         raise aws_error(error, "s3:GetObject", place) from error
     bundle = "\n".join(_CERTIFICATE.findall(text))
     try:
         ssl.create_default_context(cadata=bundle or "-")
     except (ssl.SSLError, ValueError):
-        raise SettingsError("ca_invalid", place=place, problem="holds no certificates in PEM form") from None
+        raise SettingsError("ca_invalid", place=place, problem=phrase("no_certificates")) from None
     return bundle
 
 
 def make_database(connection: str, properties: Mapping[str, str], secret: Secret) -> Database:
     """The checked JDBC target from the properties of a Glue connection and the database that the secret names."""
     url = properties.get("JDBC_CONNECTION_URL", "")
-    host = urlsplit(url.removeprefix("jdbc:")).netloc
+    host = split_url(url.removeprefix("jdbc:")).netloc
     engine = next((engine for engine in ENGINES if url.startswith(engine.scheme)), None)
     if engine is None or not host:
-        expected = " or ".join(f"{engine.scheme}host:port/database" for engine in ENGINES)
-        problem = f"JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected {expected}"
+        urls = [f"{engine.scheme}host:port/database" for engine in ENGINES]
+        expected = {language: word.join(urls) for language, word in PHRASES["or"].items()}
+        problem = phrase("url_invalid", url=url.partition("?")[0], expected=expected)
         raise SettingsError("connection_invalid", connection=connection, problem=problem)
     if secret.schema_name and not engine.default_schema:
-        conflict = f"schema_name {secret.schema_name!r} is for PostgreSQL, the connection has {engine.scheme}"
+        conflict = phrase("schema_unused", schema=secret.schema_name, scheme=engine.scheme)
         raise SettingsError("arguments_conflict", conflict=conflict)
     driver = properties.get("JDBC_DRIVER_CLASS_NAME") or engine.driver
     tls = properties.get("JDBC_ENFORCE_SSL", "false").lower() == "true"
@@ -1394,16 +1539,16 @@ def check_ca_uri(connection: str, ca_uri: str, driver: str, *, tls: bool, presen
         SettingsError: the bundle is no S3 object, TLS is off, the driver cannot be given it, or the URL says otherwise.
     """
     doubted = sorted(name for name in present if name.lower() in _UNVERIFIED)
-    url = urlsplit(ca_uri)
+    url = split_url(ca_uri)
     if url.scheme != "s3" or not url.netloc or not url.path.strip("/"):
-        problem = f"CUSTOM_JDBC_CERT is {ca_uri!r}, expected s3://bucket/bundle.pem"
+        problem = phrase("ca_uri_invalid", uri=ca_uri)
     elif not tls:
-        problem = "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true"
+        problem = phrase("ca_without_tls")
     elif not driver.startswith("org.mariadb."):
         # The others read a file that would have to lie on every worker.
-        problem = "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver"
+        problem = phrase("ca_needs_driver")
     elif doubted:
-        problem = f"CUSTOM_JDBC_CERT is set, and {', '.join(doubted)} in JDBC_CONNECTION_URL says how to verify"
+        problem = phrase("ca_doubted", names=", ".join(doubted))
     else:
         return
     raise SettingsError("connection_invalid", connection=connection, problem=problem)
@@ -2167,7 +2312,7 @@ def check_source(source: Source, settings: Settings) -> None:
         SourceError: no records, no columns, or no key column.
     """
     if not source.records or not source.columns:
-        problem = "no columns" if source.records else "no records"
+        problem = phrase("no_columns" if source.records else "no_records")
         raise SourceError("source_empty", place=settings.source, problem=problem)
     if settings.key not in source.columns:
         near = near_miss(settings.key, source.columns)
@@ -2288,7 +2433,7 @@ class Literal(str):
 
 
 def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+    raise ValueError(name)
 
 
 def json_scanner(number: type[str]) -> Callable[[str, int], tuple[Any, int]]:
@@ -2379,10 +2524,9 @@ class PieceReader:
             elif first in {b"{", b""}:
                 yield from self._lines(stream, offset)
             else:
-                beginning = _peek(stream, 16)
-                self.malformed(offset, f"it begins with {beginning!r}, expected '[' or '{{'", 0)
+                self.malformed(offset, phrase("beginning", beginning=_peek(stream, 16)), 0)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            self.malformed(item.size, f"broken gzip file ({error})", self.count)
+            self.malformed(item.size, phrase("gzip_broken", reason=of_library(str(error))), self.count)
 
     def _lines(self, stream: io.BufferedIOBase, offset: int) -> Iterator[Block]:
         end = self.piece.end
@@ -2440,13 +2584,13 @@ class PieceReader:
 
     def _malformed_line(self, block: Block, pos: int, stop: int) -> None:
         """Raises the error of a line by itself, as what follows in the text depends on how the object is cut."""
-        at, problem = pos, "more than one value on the line"
+        at, problem = pos, phrase("values_on_line")
         try:
             self.scan(block.text[: stop + 1], pos)
         except (StopIteration, ValueError, RecursionError) as error:
             at = min(getattr(error, "pos", getattr(error, "value", pos)), stop)
             ends = isinstance(error, json.JSONDecodeError) and error.pos >= stop
-            problem = "the line ends inside the record" if ends else _reason(error)
+            problem = phrase("line_ends") if ends else _reason(error)
         offset = block.offset + len(block.text[:at].encode())
         self.malformed(offset, problem, block.before + len(block.records))
 
@@ -2484,7 +2628,7 @@ class PieceReader:
                 pos, separated = pos + 1, True
                 continue
             if char and not separated:
-                self.malformed(window.byte(pos), "expected ',' or ']' after a record", self.count + len(records))
+                self.malformed(window.byte(pos), phrase("after_record"), self.count + len(records))
             error: Exception | None = None
             if char:
                 scan = self.scan
@@ -2515,7 +2659,7 @@ class PieceReader:
         while True:
             pos = _SPACE.match(window.text, pos).end()  # type: ignore[union-attr]
             if pos < len(window.text):
-                self.malformed(window.byte(pos), "something follows the end of the array", self.count)
+                self.malformed(window.byte(pos), phrase("after_array"), self.count)
             if not window.may_grow(None):
                 if window.broken:
                     self.malformed(*window.explain(None, pos), self.count)
@@ -2529,17 +2673,18 @@ class PieceReader:
         except UnicodeDecodeError as error:
             before = data[: error.start].decode()
             lines = sum(1 for line in before.split("\n")[:-1] if line.strip(BLANKS))
-            self.malformed(offset + error.start, f"not UTF-8 ({error.reason})", self.count + lines)
+            problem = phrase("not_utf8", reason=of_library(error.reason))
+            self.malformed(offset + error.start, problem, self.count + lines)
             raise AssertionError from error
 
     def _not_object(self, block: Block, found: object) -> None:
         number, offset = block.place(len(block.records))
-        kind = {list: "an array", bool: "a boolean", type(None): "null"}.get(type(found), "a string or number")
+        kind = {list: "array", bool: "boolean", type(None): "null"}.get(type(found), "string_or_number")
         place = self.piece.source.url
         record = self._record_number(number, offset)
-        raise SourceError("source_not_object", place=place, record=record, offset=offset, found=kind)
+        raise SourceError("source_not_object", place=place, record=record, offset=offset, found=phrase(kind))
 
-    def malformed(self, offset: int, problem: str, before: int) -> None:
+    def malformed(self, offset: int, problem: Phrase, before: int) -> None:
         """Raises the SourceError for byte `offset`, `before` records into the piece."""
         record = self._record_number(before, offset)
         raise SourceError(
@@ -2561,7 +2706,7 @@ class PieceReader:
 
     def _check_record_size(self, size: int, offset: int) -> None:
         if size > MAX_RECORD_BYTES:
-            self.malformed(offset, f"a record is larger than {MAX_RECORD_BYTES // MIB} MiB", self.count)
+            self.malformed(offset, phrase("record_too_large", limit=MAX_RECORD_BYTES // MIB), self.count)
 
 
 class Window:
@@ -2574,7 +2719,7 @@ class Window:
         self._stream = stream
         self._decoder = codecs.getincrementaldecoder("utf-8")()
         self._ended = False
-        self.broken = ""  # why the stream ends here, where that is not its end
+        self.broken: Phrase | None = None  # why the stream ends here, where that is not its end
         self.text = ""
         self.offset = offset
 
@@ -2590,7 +2735,7 @@ class Window:
             # The records before the bad byte are parsed first, so that the error can count them.
             self.text += error.object[: error.start].decode()
             self._ended = True
-            self.broken = f"not UTF-8 ({error.reason})"
+            self.broken = phrase("not_utf8", reason=of_library(error.reason))
 
     def byte(self, pos: int) -> int:
         """The byte offset in the object of character `pos`."""
@@ -2609,25 +2754,27 @@ class Window:
         unterminated = getattr(error, "msg", "").startswith("Unterminated string")
         return not self._ended and (unterminated or at >= len(self.text) - self.TOKEN)
 
-    def explain(self, error: Exception | None, pos: int) -> tuple[int, str]:
+    def explain(self, error: Exception | None, pos: int) -> tuple[int, Phrase]:
         """The byte offset and the reason of a failure at character `pos` that more text will not mend."""
         if self.broken:
             return self.byte(len(self.text)), self.broken
         at = getattr(error, "pos", getattr(error, "value", pos))
         if error is None or at >= len(self.text):
-            return self.byte(len(self.text)), "the file ends inside the array"
+            return self.byte(len(self.text)), phrase("array_ends")
         return self.byte(at), _reason(error)
 
     def block(self, records: list[dict[str, Any]], starts: list[int], before: int) -> Block:
         return Block(records, starts, self.text, self.offset, before)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception) -> Phrase:
     if isinstance(error, RecursionError):
-        return "nested too deeply"
+        return phrase("nested")
     if isinstance(error, StopIteration):
-        return "expected a value"
-    return getattr(error, "msg", str(error))
+        return phrase("value_expected")
+    if isinstance(error, json.JSONDecodeError):
+        return of_library(error.msg)
+    return phrase("not_json", text=str(error))  # what `json_scanner` refuses
 
 
 def _peek(stream: Any, size: int) -> bytes:
@@ -2732,7 +2879,7 @@ def check_names(reader: PieceReader, block: Block, names: Iterable[str]) -> None
             name.encode()
         except UnicodeEncodeError:
             number, offset = block.place(next(i for i, record in enumerate(block.records) if name in record))
-            reader.malformed(offset, f"half a surrogate pair in the name {name!r}", number)
+            reader.malformed(offset, phrase("surrogate_in_name", name=name), number)
 
 
 def text_array(reader: PieceReader, block: Block, name: str, values: Sequence[Any]) -> pa.Array:
@@ -2744,8 +2891,8 @@ def text_array(reader: PieceReader, block: Block, name: str, values: Sequence[An
             (text or "").encode()
         except (RecursionError, UnicodeEncodeError) as error:
             number, offset = block.place(len(texts))
-            problem = "nested too deeply" if isinstance(error, RecursionError) else "half a surrogate pair"
-            reader.malformed(offset, f"{problem} in {name!r}", number)
+            problem = "nested_in" if isinstance(error, RecursionError) else "surrogate_in"
+            reader.malformed(offset, phrase(problem, name=name), number)
         texts.append(text)
     return pa.array(texts, pa.string())
 
@@ -3040,8 +3187,7 @@ def table_error(text: str, database: Database) -> TableError | None:
         if pattern.search(text):
             return error
     if refused := _CERTIFICATE_REFUSED.search(text):  # which Connector/J tells as not being able to connect
-        problem = refused.group()[:300]
-        return TableError("certificate_refused", host=host, place=database.ca_uri, problem=problem)
+        return TableError("certificate_refused", host=host, place=database.ca_uri, problem=refused.group()[:300])
     if _UNREACHABLE.search(text) and _TOO_MANY not in text:
         failure = TableError("database_unreachable", host=host)
         failure.passing = "UnknownHostException" not in text
@@ -3050,7 +3196,7 @@ def table_error(text: str, database: Database) -> TableError | None:
     if not lost and not _OF_DATABASE.search(text):
         return None
     cause = re.findall(r"(?:Caused by|Exception): ([^\n]+)", text) or [text.strip().split("\n")[0]]
-    problem = "the connection was lost, or timed out" if lost else cause[-1][:500]
+    problem = phrase("connection_lost") if lost else cause[-1][:500]
     failure = TableError("database_failed", host=host, problem=problem)
     # A task that failed for good has waited four times.
     waited_out = "Job aborted" in text and _WAITED_OUT.search(text)
@@ -3495,7 +3641,7 @@ def encode_lines(data: bytes, form: CsvFormat, columns: Sequence[str], first_row
         for number, cells in enumerate(rows, first_row):  # noqa: B007
             pass
         column = columns[len(cells) - 1]
-        place = f"row {number}" if number else "header"
+        place = phrase("row", number=number) if number else phrase("header")
         codepoint = f"{ord(character):04X}"
         raise OutputError(
             "not_encodable",
@@ -4733,9 +4879,7 @@ def explain(error: BaseException, secret: Secret | None, stage: str) -> JobError
         failure = JobError("stopped")  # whatever else broke with the JVM
     if failure is None:
         failure = JobError("unexpected", problem=f"{type(error).__name__}: {telling_line(str(error))[:500]}")
-    failure.details = {
-        name: redact(value) if isinstance(value, str) else value for name, value in failure.details.items()
-    }
+    failure.redact(redact)
     LOG.error("%s", failure)
     return failure
 

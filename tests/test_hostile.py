@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import glue_job
-from glue_job import MIB, CsvFormat, MySQL, SourceError, csv_lines
+from glue_job import MIB, CsvFormat, MySQL, SourceError, csv_lines, phrase
 from tests import figures, oracle
 from tests.conftest import NUMBERS, ROOT, Pipeline
 from tests.test_plan import force
@@ -203,7 +203,7 @@ DEEP = 10_000
 )
 def test_what_nests_too_deeply_is_refused(data, record, offset):
     found = reading(data)
-    assert (found["record"], found["offset"], found["problem"]) == (record, offset, "nested too deeply")
+    assert (found["record"], found["offset"], found["problem"]) == (record, offset, phrase("nested"))
 
 
 @pytest.mark.parametrize("depth", [10, 100, 300])
@@ -253,7 +253,7 @@ def test_unusual_but_right(data, expected):
 def test_malformed_is_named_with_its_place(data, record, offset, problem):
     found = reading(data)
     assert (found["place"], found["record"], found["offset"]) == (PLACE, record, offset)
-    assert found["problem"].startswith(problem)
+    assert found["problem"]["en"].startswith(problem)
 
 
 # What is huge, read in a child of its own process each, so that its memory can be measured. Name -> the object's bytes
@@ -288,7 +288,7 @@ for path in sys.argv[1:]:
             reader = PieceReader(Store(), Piece(item, 0, None))
             outcome = sum(batch.num_rows for batch in read_split([reader], 0, task, {}))
         except SourceError as error:
-            outcome = error.details["problem"]
+            outcome = error.details["problem"]["en"]
         kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
         print(json.dumps([outcome, kib // 1024]), flush=True)
         os._exit(0)

@@ -12,6 +12,7 @@ import pytest
 import glue_job
 from glue_job import JobError
 from local.services import Reply
+from tests.test_errors import english_in
 from tests.test_slack import texts_of
 
 OLD = b"the output of yesterday\n"
@@ -46,6 +47,7 @@ def fails(pipeline, slack, caplog, stage: str, message: str, **arguments: str) -
         pipeline.run(**{"language": "en", **arguments})
     error = caught.value
     assert message in str(error)
+    assert error.code == "database_failed" or not english_in(error)
     assert error.reported == str(error).endswith(" [reported]") == bool(slack.messages)
     assert error.__suppress_context__
     assert pipeline.output() == OLD
@@ -115,6 +117,24 @@ def test_secret_missing(ready, slack, caplog):
 def test_secret_invalid(ready, slack, caplog, text, message):
     ready.aws.client("secretsmanager").put_secret_value(SecretId=ready.name, SecretString=text)
     fails(ready, slack, caplog, "secret", message)
+
+
+def test_a_webhook_that_is_no_url_is_told_and_not_asked(ready, slack, caplog):
+    ready.secret(slack_webhook="https://[your-host]/services/x")
+    fails(ready, slack, caplog, "secret", "has a slack_webhook that is not a URL")
+    assert not slack.messages
+
+
+def test_a_japanese_message_is_japanese_to_its_details(ready, slack):
+    ready.put(b'{"ID":1,"name":2}\n{"ID":')
+    with pytest.raises(JobError):
+        ready.run(language="ja")
+    ready.put(b'{"ID":1,"name":2}')
+    with pytest.raises(JobError):
+        ready.run(language="ja")
+    torn, renamed = (texts_of(payload) for payload in slack.messages)
+    assert any("(レコード 2、バイト位置 24): 値がありません" in text for text in torn)
+    assert any("キー列 'id' がありません ('ID' の間違いではありませんか)。" in text for text in renamed)
 
 
 @pytest.mark.parametrize("text", ['{"slack_webhook": "%s"}', '{"slack_webhook": "%s", "username": "etl"}'])

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from glue_job import Secret, SettingsError, make_database, make_secret, parse_secret
+from tests.test_errors import english_in
 
 VALUES = {
     "username": "etl",
@@ -40,6 +41,12 @@ def test_webhook_is_optional():
         ('["hunter2"]', "is not a JSON object"),
         (json.dumps({"username": "etl", "password": 1, "db_name": ""}), "lacks password, db_name, table_name"),
         (json.dumps(VALUES | {"slack_webhook": "hunter2"}), "has a slack_webhook that is not a URL"),
+        # what a template for it may hold; urlsplit takes brackets for an address of IPv6
+        (
+            json.dumps(VALUES | {"slack_webhook": "https://[hunter2]/services/x"}),
+            "has a slack_webhook that is not a URL",
+        ),
+        (json.dumps(VALUES | {"slack_webhook": "https://[::1/services/x"}), "has a slack_webhook that is not a URL"),
         (json.dumps(VALUES | {"schema_name": ["hunter2"]}), "has a schema_name that is not a string"),
     ],
 )
@@ -48,6 +55,7 @@ def test_wrong_secret_is_explained_and_not_quoted(text, problem):
         make_secret("a", parse_secret("a", text))
     assert str(caught.value) == f"Secret 'a' {problem}. {FIELDS}"
     assert "hunter2" not in str(caught.value)
+    assert not english_in(caught.value)
 
 
 def test_redaction_covers_password_webhook_and_its_token():
@@ -91,12 +99,23 @@ def test_url_of_postgresql_names_the_database_of_the_secret():
 def test_a_schema_is_postgresqls_alone():
     secret = make_secret("a", VALUES | {"schema_name": "app"})
     assert make_database("c", {"JDBC_CONNECTION_URL": "jdbc:postgresql://db/x"}, secret).table.schema == "app"
-    with pytest.raises(SettingsError, match="schema_name 'app' is for PostgreSQL, the connection has jdbc:mysql://"):
+    with pytest.raises(
+        SettingsError, match="schema_name 'app' is for PostgreSQL, the connection has jdbc:mysql://"
+    ) as caught:
         make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db/x"}, secret)
+    assert not english_in(caught.value)
 
 
 @pytest.mark.parametrize(
-    "url", ["", "jdbc:mariadb://db/shop", "jdbc:oracle://db/x?password=p@ss", "jdbc:mysql:///shop", "jdbc:postgresql:x"]
+    "url",
+    [
+        "",
+        "jdbc:mariadb://db/shop",
+        "jdbc:oracle://db/x?password=p@ss",
+        "jdbc:mysql:///shop",
+        "jdbc:mysql://[your-host]:3306/shop",
+        "jdbc:postgresql:x",
+    ],
 )
 def test_other_urls_are_refused(url):
     with pytest.raises(SettingsError) as caught:
@@ -106,3 +125,4 @@ def test_other_urls_are_refused(url):
         "jdbc:mysql://host:port/database or jdbc:postgresql://host:port/database. "
         "Correct the properties of the connection (configs.json)."
     )
+    assert not english_in(caught.value)

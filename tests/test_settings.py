@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from glue_job import CsvFormat, SettingsError, make_settings, read_arguments
+from tests.test_errors import english_in
 
 ARGUMENTS = {
     "JOB_NAME": "job-a",
@@ -119,3 +120,4 @@ def test_wrong_arguments_are_explained(changes, text):
     with pytest.raises(SettingsError) as caught:
         settings_of(**changes)
     assert text in str(caught.value)
+    assert not english_in(caught.value)

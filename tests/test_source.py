@@ -26,6 +26,7 @@ from glue_job import (
     same_integer,
 )
 from tests import oracle
+from tests.test_errors import english_in
 
 JSON = st.recursive(
     st.none()
@@ -303,6 +304,7 @@ def test_malformed_lines_name_record_and_offset(data, record, offset, problem, s
         f"Malformed JSON in {PLACE}, record {record}, byte offset {offset}: {problem}. "
         "Correct the file (an array of objects, or one object per line) and run the job again."
     )
+    assert not english_in(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -324,11 +326,13 @@ def test_malformed_arrays_name_record_and_offset(data, record, offset, problem):
     with pytest.raises(SourceError) as caught:
         rows(data)
     assert f"Malformed JSON in {PLACE}, record {record}, byte offset {offset}: {problem}." in str(caught.value)
+    assert not english_in(caught.value)
 
 
 def test_broken_gzip_is_named():
-    with pytest.raises(SourceError, match="broken gzip file"):
+    with pytest.raises(SourceError, match="broken gzip file") as caught:
         rows(gzip.compress(lines([{"id": i} for i in range(100)]))[:-9])
+    assert not english_in(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import glue_job
 from glue_job import SettingsError, load_database, make_database, table_error
 from local.services import MariaDB
 from tests.conftest import NUMBERS, Pipeline
+from tests.test_errors import english_in
 from tests.test_run import ready  # noqa: F401  a fixture
 from tests.test_secret import SECRET
 
@@ -107,12 +108,14 @@ def test_a_bundle_that_is_none_is_named(tls_only, body, problem):
         f"The CA bundle s3://lake/{key} {problem}. "
         "Let Database.ca_uri name an S3 object with the certificates of the CA in PEM form."
     )
+    assert not english_in(caught.value)
 
 
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
         ({"CUSTOM_JDBC_CERT": "ca.pem"}, "CUSTOM_JDBC_CERT is 'ca.pem', expected s3://bucket/bundle.pem"),
+        ({"CUSTOM_JDBC_CERT": "s3://[b]/ca"}, "CUSTOM_JDBC_CERT is 's3://[b]/ca', expected s3://bucket/bundle.pem"),
         ({"JDBC_ENFORCE_SSL": "false"}, "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true"),
         ({"JDBC_DRIVER_CLASS_NAME": ""}, "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver"),
         (
@@ -125,6 +128,7 @@ def test_a_bundle_that_would_not_be_used_is_refused(changes, problem):
     with pytest.raises(SettingsError) as caught:
         make_database("c", PROPERTIES | changes, SECRET)
     assert f"Glue connection 'c': {problem}." in str(caught.value)
+    assert not english_in(caught.value)
 
 
 def test_with_a_bundle_the_url_trusts_nobody_else():
