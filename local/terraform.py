@@ -56,7 +56,9 @@ class Terraform:
         self.folder = folder
         self._backend = dict(backend or {})
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-        self.environment = {**inherited, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", **environment}
+        # The provider is started anew for each command, and spends a quarter of its time on collecting garbage.
+        given = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
+        self.environment = inherited | given | dict(environment)
         for pattern in COPIED:
             for file in ROOT.glob(pattern):
                 target = folder / file.relative_to(ROOT)
