@@ -21,8 +21,10 @@ from local.deploy import jdbc_jar
 from local.services import Aws, MariaDB, PostgreSQL, SlackReceiver
 
 ROOT = Path(__file__).resolve().parent.parent
-# For each JVM of a job, which lives for seconds: the optimizing compiler would cost it more than it gives.
-os.environ.setdefault("SPARK_SUBMIT_OPTS", "-XX:TieredStopAtLevel=1")
+# A JVM of a test lives for seconds: the optimizing compiler would cost it more than it gives.
+QUICK_START = "-XX:TieredStopAtLevel=1"
+os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_START)
+EXECUTORS_CONF = f"spark.executor.extraJavaOptions={QUICK_START}"  # for `--conf` where executors have JVMs of their own
 hypothesis.settings.register_profile(
     "job",
     deadline=None,  # Spark's first run of a plan is many times slower

@@ -364,10 +364,10 @@ def test_attempts_are_bounded(slack, quick):
 
 
 def test_hanging_server_does_not_hold_the_run(slack):
-    slack.answer(Reply(delay=30.0))
+    slack.answer(Reply(delay=9.0))
     start = time.monotonic()
     assert post_to_slack(slack.webhook, {"text": "x"}, deadline=1.0) is False
-    assert time.monotonic() - start < 9  # less than SLACK_TIMEOUT allows
+    assert time.monotonic() - start < 9  # before it answers
 
 
 def test_slack_down_is_logged_without_the_webhook(quick, caplog):

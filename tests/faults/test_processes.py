@@ -15,7 +15,7 @@ import pytest
 
 import glue_job
 from local.deploy import Pipeline, deploy
-from tests.conftest import NUMBERS, ROOT
+from tests.conftest import EXECUTORS_CONF, NUMBERS, ROOT
 from tests.faults.conftest import OLD, Ended, Site
 from tests.faults.page import faults, record
 from tests.faults.proxies import Handler, Reply, Rule
@@ -38,7 +38,7 @@ class Run:
         pipeline = Pipeline(name, site.pipeline.name, "lake", source, "lake", destination, site.slack.webhook)
         deploy(site.pipeline.aws, site.pipeline.database, pipeline, ROOT / "glue_job.py")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "local", "run", pipeline.job, "--language", "en"],
+            [sys.executable, "-m", "local", "run", pipeline.job, "--language", "en", "--conf", EXECUTORS_CONF],
             cwd=ROOT,
             env={**os.environ, **site.pipeline.aws.environment(), "AWS_ENDPOINT_URL": site.aws.url, **environment},
             stdout=subprocess.PIPE,
