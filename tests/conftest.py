@@ -34,8 +34,11 @@ hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
 CLOSED_PORT = 1  # of loopback, where nobody listens (tcpmux); a free port may be somebody's a moment later
 CONNECTOR_J = "com.mysql.cj.jdbc.Driver"
-# Files that take minutes. Where two processes share the files, these go first, lest one waits for the last of them.
-LONG = ("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme")
+# Files that take a minute or more. Where two processes share the files, these go first, lest one waits for the last.
+LONG = (
+    *("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme"),
+    *("test_hostile", "test_overlay", "test_publish", "test_run", "test_bench", "test_workflow"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -215,13 +215,19 @@ def test_wrong_password(ready_on_each, slack, caplog):
     assert "wr0ng-s3cret" not in f"{caplog.text}{slack.messages}"
 
 
-def test_closed_port(ready_on_each, slack, caplog):
+@pytest.fixture
+def impatient(monkeypatch):
+    """Short waits before a run asks the database again."""
+    monkeypatch.setattr(glue_job, "FIRST_WAITS", (0.1, 0.4))
+
+
+def test_closed_port(ready_on_each, slack, caplog, impatient):
     ready = ready_on_each
     ready.connection(**ready.properties(CLOSED_PORT))
     fails(ready, slack, caplog, "table", "cannot be reached. Check endpoint and port")
 
 
-def test_silent_host_is_given_up_in_bounded_time(ready_on_each, slack, caplog):
+def test_silent_host_is_given_up_in_bounded_time(ready_on_each, slack, caplog, impatient):
     ready = ready_on_each
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
