@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -140,6 +141,8 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     teach_policies()
     date_uploads()
+    # Moto keeps every instance for its reset, and with it all bytes that it was ever given.
+    models.FakeKey.instances_tracked = models.FakeMultipart.instances_tracked = deque(maxlen=0)
     models.FakeKey.value = Content()
     models.MultipartChecksumBuilder = NoChecksum
     GlueResponse.delete_connection = delete_connection

@@ -449,15 +449,16 @@ class SlackReceiver:
         self._server.server_close()
 
     def _take(self, handler: BaseHTTPRequestHandler, path: str) -> None:
+        messages, requests = self.messages, self.requests  # as they are now, whatever the delay
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         reply = self._replies.popleft() if self._replies else Reply()
         if handler.path != path:
             reply = Reply(404, "no_service")
         payload = json.loads(body)
         time.sleep(reply.delay)
-        self.requests.append(Request(time.time(), reply.status, payload))
+        requests.append(Request(time.time(), reply.status, payload))
         if reply.status == 200:  # noqa: PLR2004
-            self.messages.append(payload)
+            messages.append(payload)
         with contextlib.suppress(ConnectionError):
             handler.send_response(reply.status)
             for name, value in reply.headers.items():

@@ -15,6 +15,7 @@ from local.services import ServiceError, run_process, start_process
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("*.tf", "*.json", "glue_job.py", ".terraform.lock.hcl", "tests/terraform/*")
 PROVIDER = "*.*/hashicorp/aws"  # below the name of a registry
+UNPACKED = f"{PROVIDER}/*/*/terraform-provider-aws_*"  # version, platform
 # Where providers lie without a download: Terraform's implied mirrors, then the usual software roots.
 MIRRORS = ("~/.terraform.d/plugins", "~/.local/share/terraform/plugins", "/usr/local/share/terraform/plugins")
 SOFTWARE_ROOTS = ("/opt", "/usr/local", "/usr/share", "/usr/lib", "/srv")
@@ -27,7 +28,7 @@ def plugin_dir() -> Path | None:
     """A folder of unpacked providers that holds the AWS provider, or None where `init` must download it."""
     cache = os.environ.get("TF_PLUGIN_CACHE_DIR")
     for place in filter(None, (cache, *MIRRORS)):
-        if any(Path(place).expanduser().glob(PROVIDER)):
+        if any(Path(place).expanduser().glob(UNPACKED)):
             return Path(place).expanduser()
     for root in SOFTWARE_ROOTS:
         for depth in ("*", "*/*", "*/*/*"):
@@ -55,7 +56,9 @@ class Terraform:
         self.folder = folder
         self._backend = dict(backend or {})
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-        self.environment = {**inherited, "TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", **environment}
+        # The provider is started anew for each command, and spends a quarter of its time on collecting garbage.
+        given = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
+        self.environment = inherited | given | dict(environment)
         for pattern in COPIED:
             for file in ROOT.glob(pattern):
                 target = folder / file.relative_to(ROOT)

@@ -21,12 +21,24 @@ from local.deploy import jdbc_jar
 from local.services import Aws, MariaDB, PostgreSQL, SlackReceiver
 
 ROOT = Path(__file__).resolve().parent.parent
-hypothesis.settings.register_profile("job", deadline=None)  # Spark's first run of a plan is many times slower
+# A JVM of a test lives for seconds: the optimizing compiler would cost it more than it gives.
+QUICK_START = "-XX:TieredStopAtLevel=1"
+os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_START)
+EXECUTORS_CONF = f"spark.executor.extraJavaOptions={QUICK_START}"  # for `--conf` where executors have JVMs of their own
+hypothesis.settings.register_profile(
+    "job",
+    deadline=None,  # Spark's first run of a plan is many times slower
+    derandomize=True,  # no test fails by chance; the soak searches
+)
 hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
+CLOSED_PORT = 1  # of loopback, where nobody listens (tcpmux); a free port may be somebody's a moment later
 CONNECTOR_J = "com.mysql.cj.jdbc.Driver"
-# Files that take minutes. Where two processes share the files, these go first, lest one waits for the last of them.
-LONG = ("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme")
+# Files that take a minute or more. Where two processes share the files, these go first, lest one waits for the last.
+LONG = (
+    *("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme"),
+    *("test_hostile", "test_overlay", "test_publish", "test_run", "test_bench", "test_workflow"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -95,9 +107,9 @@ def slack_server() -> Iterator[SlackReceiver]:
 
 @pytest.fixture
 def slack(slack_server: SlackReceiver) -> SlackReceiver:
-    """The receiver, emptied."""
-    slack_server.messages.clear()
-    slack_server.requests.clear()
+    """The receiver, emptied; what still comes of an earlier test goes to that one's lists."""
+    slack_server.messages, slack_server.requests = [], []
+    slack_server.answer()
     return slack_server
 
 

@@ -177,9 +177,12 @@ def test_status_says_why_there_are_no_numbers(code: str, limits: Limits, status:
     assert measure(python(code), {}, limits).status == status
 
 
-def test_suite_takes_turns_and_writes_its_json_after_every_case(stage: Stage, tmp_path: Path) -> None:
+def test_suite_takes_turns_and_writes_its_json_after_every_case(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.suite.memory_limit", lambda: LIMITS.memory)  # whatever else runs here
     target = tmp_path / "benchmark.json"
-    options = Options([(100, ROWS), (RECORDS, ROWS)], ["duckdb", "floor"], 2, 60.0)
+    options = Options([(100, ROWS), (RECORDS, ROWS)], ["duckdb", "floor"], 2, 300.0)
     suite = Suite(stage, options, target, "python -m bench")
     turns = []
 
@@ -203,7 +206,10 @@ def test_suite_takes_turns_and_writes_its_json_after_every_case(stage: Stage, tm
     assert [run["differs"] for run in kept["runs"]["duckdb"]] == [[], []]
 
 
-def test_who_runs_out_of_time_is_not_run_again_there_or_at_anything_larger(stage: Stage, tmp_path: Path) -> None:
+def test_who_runs_out_of_time_is_not_run_again_there_or_at_anything_larger(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bench.suite.memory_limit", lambda: LIMITS.memory)
     options = Options([(100, ROWS), (RECORDS, ROWS)], ["floor"], 3, 0.05)
     suite = Suite(stage, options, tmp_path / "benchmark.json", "python -m bench")
     suite.run()

@@ -7,18 +7,20 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+import boto3
 import pytest
 import requests
 
+import glue_job
+from glue_job import JobError
 from local.deploy import ARTIFACTS, Pipeline, deploy
-from local.glue import run_job
+from local.glue import client, read_definition, role_credentials, run_job, script_arguments
 from local.services import Aws
 from tests import oracle
-from tests.conftest import NUMBERS, ROOT
+from tests.conftest import EXECUTORS_CONF, NUMBERS, ROOT
 
 ROWS = [(str(i), f"顧客{i}", None if i % 3 else f"{i}.50") for i in range(1, 501)]
 RECORDS = [{"id": i, "name": None if i % 2 else f"新{i}", "tags": [1.5, "あ"]} for i in range(250, 750)]
@@ -92,7 +94,8 @@ def test_executors_in_processes_of_their_own_publish_the_same(aws, slack, deploy
         cursor.execute(f"SELECT CAST(id AS CHAR), name, CAST(price AS CHAR) FROM {deployed.table}")
         rows = cursor.fetchall()
     environment = {"LOCAL_SPARK_MASTER": "local-cluster[2,1,1024]", "LOCAL_SPARK_MEMORY": "1g"}
-    assert run_job(deployed.job, {"--source_key": folder}, environment=environment | aws.environment()) == 0
+    arguments = {"--source_key": folder, "--conf": EXECUTORS_CONF}
+    assert run_job(deployed.job, arguments, environment=environment | aws.environment()) == 0
     log = capfd.readouterr().err
     expected = oracle.overlay([source.encode() for source in sources], ("id", "name", "price"), rows)
     assert aws.client("s3").get_object(Bucket="lake", Key=deployed.destination_file)["Body"].read() == expected.csv
@@ -188,12 +191,18 @@ def guarded_aws(database):
 
 
 @pytest.mark.parametrize("denied", list(DENIED))
-def test_access_denied_names_call_and_place(guarded_aws, denied):
-    with tempfile.TemporaryFile() as output:
-        assert run_job(f"job-{denied}", {}, environment=guarded_aws, output=output) == 1
-        output.seek(0)
-        last = output.read().decode().strip().splitlines()[-1]
-    assert DENIED[denied][2] in last
+def test_access_denied_names_call_and_place(guarded_aws, spark, monkeypatch, denied):
+    """In the name of the job's role, as the runner does, but in this process: five more need no JVM of their own."""
+    job = read_definition(client("glue", guarded_aws), f"job-{denied}")
+    variables = guarded_aws | role_credentials(client("sts", guarded_aws), job["Role"])
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+        monkeypatch.setitem(spark.sparkContext.environment, name, value)  # its workers are its own, too
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps credentials
+    arguments = script_arguments(job["Name"], job["DefaultArguments"])
+    with pytest.raises(JobError) as caught:
+        glue_job.run(["glue_job.py", *arguments], spark, lambda: None)
+    assert DENIED[denied][2] in str(caught.value)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import pytest
 from local.deploy import ARTIFACTS, Pipeline, deploy
 from local.services import LOOPBACK, Reply, make_certificates
 from tests import figures
-from tests.conftest import NUMBERS, ROOT
+from tests.conftest import CLOSED_PORT, NUMBERS, ROOT
 from tests.leaks import leaks
 
 PASSWORD = "M4rked/p4ss+w0rd?&=%'\"\\<é>Zq"
@@ -85,9 +84,7 @@ def prepare(aws, slack, pipeline: Pipeline, variant: str, home: Path) -> None:
     aws.client("s3").put_object(Bucket="lake", Key=pipeline.source_key, Body=b'{"id":1}')
     properties = aws.client("glue").get_connection(Name=pipeline.name)["Connection"]["ConnectionProperties"]
     if variant == "unreachable host":
-        with socket.socket() as unused:
-            unused.bind((LOOPBACK, 0))
-            properties["JDBC_CONNECTION_URL"] = f"jdbc:mysql://{LOOPBACK}:{unused.getsockname()[1]}/demo"
+        properties["JDBC_CONNECTION_URL"] = f"jdbc:mysql://{LOOPBACK}:{CLOSED_PORT}/demo"
     if variant == "certificate that is refused":
         ca, _ = make_certificates(home, "DNS:elsewhere")
         aws.client("s3").put_object(Bucket="lake", Key="ca/other.pem", Body=ca.read_bytes())

@@ -24,7 +24,7 @@ ROWS = 20_000
 TABLE_COLUMNS = ("id", "name", "note")
 BY_CONNECTOR_J = ", by the driver of MySQL"  # ends the name of a fault that MariaDB's meets otherwise
 OLD = b"the object of the last run\n"
-BOUND_SECONDS = 120.0
+BOUND_SECONDS = 300.0
 # What the job waits for, made short (docs/reliability.md has the values in use).
 SHORT_AWS_CONFIG = Config(retries={"mode": "standard", "max_attempts": 3}, connect_timeout=3, read_timeout=4)
 SHORTER_AWS_CONFIG = SHORT_AWS_CONFIG.merge(Config(retries={"mode": "standard", "max_attempts": 2}, read_timeout=3))

@@ -74,12 +74,17 @@ class TcpProxy:
 
     def __exit__(self, *_: object) -> None:
         self._listener.close()
-        for connection in self._open:
-            connection.close()
+        self._end_all()
 
     def follow(self, plan: Plan) -> None:
-        """From now on."""
+        """From now on. What is still open, as stalled connections are, ends: its query would go on for an hour."""
+        self._end_all()
         self.plan, self.struck = plan, 0
+
+    def _end_all(self) -> None:
+        while self._open:
+            with contextlib.suppress(OSError):
+                reset(self._open.pop())
 
     def _strikes(self) -> bool:
         with self._lock:
