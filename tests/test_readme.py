@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -105,13 +106,15 @@ class Runbook:
 
 @pytest.fixture
 def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackReceiver, MariaDB]]:
-    """A clone of the repository, an AWS account with a source, a table."""
+    """A clone of the repository as it is before its settings are filled in, an AWS account with a source, a table."""
     with Aws() as aws, SlackReceiver() as slack:
         aws.client("s3").create_bucket(
             Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "ap-northeast-1"}
         )
         aws.client("s3").put_object(Bucket="lake", Key="in/customers.json", Body=demo.sample_source())
         clone = Terraform(tmp_path, aws.environment(), {"use_path_style": "true"})
+        for example in (ROOT / "tests" / "terraform" / "example").iterdir():
+            shutil.copy(example, tmp_path)
         environment = clone.environment | {
             "AWS_PAGER": "",
             "PATH": f"{ROOT / '.venv-tools' / 'bin'}{os.pathsep}{os.environ['PATH']}",

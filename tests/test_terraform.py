@@ -7,6 +7,7 @@ import fnmatch
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -159,8 +160,10 @@ def test_configuration_is_formatted_and_valid(deployment):
     deployment.terraform.do("validate")
 
 
-def test_settings_rules(terraform, tmp_path):
+def test_settings_rules_in_a_repository_that_is_filled_in(terraform, tmp_path):
     copy = Terraform(tmp_path, {})
+    for name in ("configs.json", "common_settings.json"):
+        shutil.copyfile(ROOT / "tests" / "terraform" / name, tmp_path / name)
     copy.init()
     done = copy.run("test", "-no-color", "-test-directory=tests/terraform")
     assert done.returncode == 0, done.stdout

@@ -118,11 +118,11 @@ run "every_wrong_setting_is_named_in_one_plan" {
   }
 }
 
-run "the_example_of_the_repository_tells_what_to_fill_in" {
+run "the_example_tells_what_to_fill_in" {
   command = plan
   variables {
-    configs_file         = "configs.json"
-    common_settings_file = "common_settings.json"
+    configs_file         = "tests/terraform/example/configs.json"
+    common_settings_file = "tests/terraform/example/common_settings.json"
     credentials          = "{}"
   }
   expect_failures = [
