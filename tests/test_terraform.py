@@ -285,7 +285,7 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
         "❌ job-acme: 失敗しました (出力)",
     ]
     # The log group that Terraform made, as the console writes it.
-    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Ferror" in json.dumps(deployment.slack.messages[-1])
+    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Foutput" in json.dumps(deployment.slack.messages[-1])
     status, log = ran["acme fails"]
     assert status == 1
     assert "cp932 has no character" in log.splitlines()[-1]
@@ -499,7 +499,8 @@ def test_run_that_ends_badly_without_a_word_in_slack_is_told(heard, state, messa
     assert (told["version"], told["source"]) == ("1.0", "custom")
     assert told["content"]["title"] == f"❌ job-beta: {state}"
     run = f"https://{REGION}.console.aws.amazon.com/gluestudio/home?region={REGION}#/job/job-beta/run/jr_1 "
-    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run):
+    log = "#logsV2:log-groups/log-group/$252Faws-glue$252Fjobs$252Fjob-beta$252Foutput "
+    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run, log):
         assert words in told["content"]["description"]
     assert told["metadata"]["additionalContext"].get("message") == message
 
@@ -543,6 +544,20 @@ def test_topic_is_encrypted_and_services_may_publish_to_it(deployment):
         assert "Condition" not in found["Events"]  # EventBridge would not get past any
     subscriptions = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert [(found["Protocol"], found["Endpoint"]) for found in subscriptions] == [("email", "oncall@example.com")]
+
+
+def test_logs_go_to_the_encrypted_groups_that_were_made(deployment):
+    groups = {group["logGroupName"]: group for group in deployment.aws.client("logs").describe_log_groups()["logGroups"]}
+    for name in ("job-acme", "job-beta"):
+        job = deployment.aws.client("glue").get_job(JobName=name)["Job"]
+        for stream in ("output", "error"):
+            group = groups[f"{job['DefaultArguments']['--custom-logGroup-prefix']}/{stream}"]
+            assert ":key/" in group["kmsKeyId"]
+            assert group["retentionInDays"] == 90
+        # Any other mode would have Glue write to groups of other names (JobRun.LogGroupName).
+        used = deployment.aws.client("glue").get_security_configuration(Name=job["SecurityConfiguration"])
+        encryption = used["SecurityConfiguration"]["EncryptionConfiguration"]
+        assert encryption["CloudWatchEncryption"] == {"CloudWatchEncryptionMode": "DISABLED"}
 
 
 def test_alarms_of_a_daily_run(deployment):
