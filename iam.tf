@@ -140,7 +140,7 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "UseKey"
         Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
-        Resource = [local.kms_key_arn]
+        Resource = concat([local.kms_key_arn], local.common.kms_key_arns)
       },
     ] : merge({ Effect = "Allow" }, statement)]
   })

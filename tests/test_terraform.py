@@ -412,6 +412,13 @@ def test_role_names_resources_wherever_iam_knows_them(deployment, job):
         assert not any("*" in action for action in listed(statement["Action"]))
 
 
+def test_role_may_use_our_key_and_those_that_are_named(deployment):
+    policy = deployment.aws.client("iam").get_role_policy(RoleName="job-acme-role", PolicyName="run")["PolicyDocument"]
+    [resources] = [statement["Resource"] for statement in policy["Statement"] if statement["Sid"] == "UseKey"]
+    ours = deployment.aws.client("kms").describe_key(KeyId="alias/rds-glue-s3-etl")["KeyMetadata"]["Arn"]
+    assert resources == [ours, "arn:aws:kms:ap-northeast-1:210987654321:key/source"]
+
+
 def test_changed_script_changes_its_object_and_the_jobs(deployment):
     script = deployment.terraform.folder / "glue_job.py"
     before = script.read_text()
