@@ -575,7 +575,9 @@ def test_topic_is_encrypted_and_services_may_publish_to_it(deployment):
 
 
 def test_logs_go_to_the_encrypted_groups_that_were_made(deployment):
-    groups = {group["logGroupName"]: group for group in deployment.aws.client("logs").describe_log_groups()["logGroups"]}
+    groups = {
+        group["logGroupName"]: group for group in deployment.aws.client("logs").describe_log_groups()["logGroups"]
+    }
     for name in ("job-acme", "job-beta"):
         job = deployment.aws.client("glue").get_job(JobName=name)["Job"]
         for stream in ("output", "error"):
@@ -723,15 +725,15 @@ def calls_of_terraform(recording: str) -> Iterator[Call]:
         service = {"monitoring": "cloudwatch"}.get(signed[1], signed[1])
         text = base64.b64decode(request["body"]).decode()
         if target := headers.get("x-amz-target"):
-            action, body = target.rpartition(".")[2], json.loads(text)
-            body |= body.get("ConnectionInput", {}) | body.get("JobUpdate", {})
+            body = json.loads(text)
+            body |= body.get("ConnectionInput", {}) | body.get("JobUpdate", {}) | {"Action": target.rpartition(".")[2]}
         else:
             body = {name: values[0] for name, values in parse_qs(text).items()}
-            action = body["Action"]
-        resources = resources_of(service, action, body)
+        action = f"{service}:{body['Action']}"
+        resources = resources_of(action, body)
         context = (("aws:ResourceTag/Project", "rds-glue-s3-etl"),) if service == "kms" else ()
         for resource in resources:
-            yield Call(f"{service}:{action}", resource, context)
+            yield Call(action, resource, context)
         if body.get("Tags") or body.get("tags") or body.get("Tags.member.1.Key"):
             tagged = resources[0].replace("*", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/new")  # CreateKey
             yield Call("iam:TagRole" if service == "iam" else f"{service}:TagResource", tagged, context)
@@ -777,38 +779,36 @@ def bucket_call(request: dict[str, Any], headers: dict[str, str]) -> Iterator[Ca
     yield Call(f"s3:{action}", f"arn:aws:s3:::{bucket}")
 
 
-def resources_of(service: str, action: str, body: dict[str, Any]) -> list[str]:
-    """What IAM takes a call to be about (Service Authorization Reference)."""
-    place = f"arn:aws:{service}:{REGION}:{ACCOUNT}:"
-    named = ("ResourceArn", "ResourceARN", "resourceArn", "TopicArn", "SecretId")
-    if arns := [body[name] for name in named if name in body]:
-        return arns
-    match service, action:
-        case "glue", _ if "SecurityConfiguration" not in action:
-            kind = re.sub("^[A-Z][a-z]+", "", action).lower()
-            name = next(body[field] for field in ("Name", "JobName", "ConnectionName") if field in body)
-            return [f"{place}{kind}/{name}", *([f"{place}catalog"] if kind == "connection" else [])]
-        case "kms", "CreateAlias" | "DeleteAlias":
-            keys = [f"{place}key/{body['TargetKeyId']}"] if "TargetKeyId" in body else []
-            return [f"{place}{body['AliasName']}", *keys]
-        case "kms", _ if "KeyId" in body:
-            return [f"{place}key/{body['KeyId'].rpartition('/')[2]}"]
-        case "secretsmanager", _:
-            return [f"{place}secret:{body['Name']}"]
-        case "events", _:
-            return [f"{place}rule/{body.get('Rule') or body['Name']}"]
-        case "logs", _:
-            return [f"{place}log-group:{body.get('logGroupName', '')}"]
-        case "iam", _:
-            return [f"arn:aws:iam::{ACCOUNT}:role/{body['RoleName']}"]
-        case "sns", "CreateTopic":
-            return [place + body["Name"]]
-        case "cloudwatch", _ if "Dashboard" in action:
-            name = body.get("DashboardName") or body["DashboardNames.member.1"]
-            return [f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{name}"]
-        case "cloudwatch", _:
-            return [f"{place}alarm:{body.get('AlarmName') or body['AlarmNames.member.1']}"]
-    return ["*"]
+# What IAM takes a call to be about (Service Authorization Reference): the first that fits; else it is about nothing.
+ARNS = (
+    ("glue:.*Job", ["{place}job/{name}"]),
+    ("glue:.*Trigger", ["{place}trigger/{name}"]),
+    ("glue:.*Connection", ["{place}connection/{name}", "{place}catalog"]),
+    ("kms:CreateAlias", ["{place}{name}", "{place}key/{TargetKeyId}"]),
+    ("kms:DeleteAlias", ["{place}{name}"]),
+    ("kms:(?!CreateKey|ListAliases).*", ["{place}key/{name}"]),
+    ("secretsmanager:.*", ["{place}secret:{name}"]),
+    ("events:.*", ["{place}rule/{name}"]),
+    ("logs:.*", ["{place}log-group:{name}"]),
+    ("iam:.*", [f"arn:aws:iam::{ACCOUNT}:role/{{name}}"]),
+    ("sns:CreateTopic", ["{place}{name}"]),
+    ("cloudwatch:.*Dashboards?", [f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{{name}}"]),
+    ("cloudwatch:.*", ["{place}alarm:{name}"]),
+)
+# Parameters that name it, those of one call before those that only come beside them.
+NAMES = ("ResourceArn", "ResourceARN", "resourceArn", "TopicArn", "SecretId", "RoleName", "JobName", "ConnectionName")
+NAMES += ("Rule", "AlarmName", "AlarmNames.member.1", "DashboardName", "DashboardNames.member.1", "AliasName", "KeyId")
+NAMES += ("logGroupName", "Name")
+
+
+def resources_of(action: str, body: dict[str, Any]) -> list[str]:
+    """The ARNs of what an action of IAM is about."""
+    name = next((body[field] for field in NAMES if field in body), "")
+    if name.startswith("arn:"):
+        return [name]
+    place = f"arn:aws:{action.partition(':')[0]}:{REGION}:{ACCOUNT}:"
+    templates = next((found for pattern, found in ARNS if re.fullmatch(pattern, action)), ["*"])
+    return [template.format_map({**body, "place": place, "name": name}) for template in templates]
 
 
 # What AWS asks for without a call of Terraform's, or a change needs that is not made here.
