@@ -22,7 +22,7 @@ locals {
     Glue       = ["worker_type", "number_of_workers", "timeout_minutes", "glue_version"]
     connection = ["security_group_id", "subnet_id", "availability_zone", "jdbc_driver"]
   }
-  common_scalars = ["role_arn", "kms_key_arn", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
+  common_scalars = ["role_arn", "kms_key_arn", "kms_key_arns", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
 
   # What was never filled in.
   placeholder = "(?i)^(<.*>|change[-_ ]?me.*|replace[-_ ]?me.*|your[-_ ].*|x{3,}|\\*{3,}|placeholder|todo|https://hooks\\.slack\\.com/services/(.*(x{8,}|<).*|t0+/.*))?$"
@@ -45,7 +45,8 @@ locals {
     " ${local.cron_field.year}\\)$",
   ])
 
-  worker_types = "^(G\\.(1|2|4|8|12|16)X|R\\.(1|2|4|8)X)$"
+  # Those of Glue 5 for Spark that the provider takes (5.100).
+  worker_types = "^G\\.[1248]X$"
   arn          = "^arn:aws[a-z-]*"
 
   # Rules for one field each: the pattern its text must match, and how people are told. `json` is the type: string,
@@ -68,7 +69,7 @@ locals {
     "Database.enforce_ssl"               = { json = "boolean", match = "", rule = "must be true or false" }
     "Database.ca_uri"                    = { json = "string", match = "^s3://[a-z0-9][a-z0-9.-]+/[^*$?<]+$", rule = "must be the S3 URI of a PEM file, such as s3://bucket/ap-northeast-1-bundle.pem" }
     "Database.max_connections"           = { json = "number", match = "^[1-9][0-9]{0,4}$", rule = "must be a whole number from 1 to 99999" }
-    "Glue.worker_type"                   = { json = "string", match = local.worker_types, rule = "must be a worker type: G.1X G.2X G.4X G.8X G.12X G.16X R.1X R.2X R.4X R.8X" }
+    "Glue.worker_type"                   = { json = "string", match = local.worker_types, rule = "must be a worker type: G.1X G.2X G.4X G.8X" }
     "Glue.number_of_workers"             = { json = "number", match = "^([2-9]|[1-9][0-9]|[12][0-9]{2})$", rule = "must be a whole number from 2 to 299" }
     "Glue.timeout_minutes"               = { json = "number", match = "^([1-9][0-9]{0,3}|100[0-7][0-9]|10080)$", rule = "must be a whole number of minutes from 1 to 10080" }
     "Glue.execution_class"               = { json = "string", match = "^(STANDARD|FLEX)$", rule = "must be STANDARD or FLEX" }
@@ -245,6 +246,10 @@ locals {
         text  = "alarm_emails must be a list of e-mail addresses"
       },
       {
+        wrong = !alltrue(try([for arn in local.common_json.kms_key_arns : can(regex(local.common_rules["kms_key_arn"].match, arn))], [!can(local.common_json.kms_key_arns)]))
+        text  = "kms_key_arns must be a list of ARNs of KMS keys"
+      },
+      {
         wrong = can(local.common_json.alarm_topic_arn) && can(local.common_json.alarm_emails)
         text  = "has alarm_topic_arn and alarm_emails; a topic that exists has subscribers of its own, so remove one of the two"
       },
@@ -279,6 +284,9 @@ locals {
     for name, login in local.logins : name =>
     login.slack_webhook == "" || !can(regex(local.placeholder, login.slack_webhook)) && can(regex("^https?://[^/]+/.+", login.slack_webhook))
   }
+  # With secret_arn the entry says whether there is a secret for the webhook: no resource may hang on TF_VAR_credentials.
+  tells_slack      = { for name, entry in local.entries : name => try(entry.slack.slack_webhook, "") != "" }
+  uses_its_webhook = { for name, login in local.logins : name => local.has_own_login[name] || local.tells_slack[name] || login.slack_webhook == "" }
 }
 
 data "aws_caller_identity" "current" {}
@@ -318,6 +326,10 @@ resource "terraform_data" "credentials" {
       condition     = local.has_webhook[each.key]
       error_message = "configs.${each.key}: slack.slack_webhook was never filled in, or is not a URL. Put it into TF_VAR_credentials, or write \"\" for a pipeline that does not tell Slack."
     }
+    precondition {
+      condition     = local.uses_its_webhook[each.key]
+      error_message = "configs.${each.key}: TF_VAR_credentials has a slack_webhook, but Slack would never be told, as the entry has secret_arn and no slack.slack_webhook. Write \"slack\": {\"slack_webhook\": \"<in TF_VAR_credentials>\"} into the entry, or remove the webhook."
+    }
   }
 }
 
@@ -340,6 +352,7 @@ locals {
       subnet_id            = settings.connection.subnet_id
       driver               = local.driver
       kms_key_arn          = try(settings.kms_key_arn, null)
+      kms_key_arns         = try(settings.kms_key_arns, [])
       role_arn             = try(settings.role_arn, null)
       permissions_boundary = try(settings.permissions_boundary, null)
       tags                 = try(settings.tags, {})
@@ -368,7 +381,7 @@ locals {
       schedule           = try(entry.schedule, null)
       enabled            = try(entry.enabled, true)
       secret_arn         = try(entry.secret_arn, null)
-      tells_slack        = try(entry.slack.slack_webhook, "") != ""
+      tells_slack        = local.tells_slack[name]
       # A new number writes the secret anew. It must not be made of secrets, as it stands in the state.
       secret_version    = parseint(substr(sha256(jsonencode(concat([try(entry.SecretsManager.credentials_version, 1), entry.SecretsManager.db_name, entry.SecretsManager.table_name, try(entry.secret_arn, null)], try([entry.SecretsManager.schema_name], [])))), 0, 7), 16)
       worker_type       = try(entry.Glue.worker_type, local.common_json.Glue.worker_type)

@@ -4914,8 +4914,8 @@ def report_failure(
         output=f"s3://{bucket}/{key}" if unchanged else "",
         seconds=progress.seconds,
         since=reporter.last.failing_since if reporter else "",
-        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise.
-        log_group=f"{given.get('--custom-logGroup-prefix', f'/aws-glue/jobs/{job}')}/error",
+        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise. Glue puts stderr there.
+        log_group=f"{given.get('--custom-logGroup-prefix', f'/aws-glue/jobs/{job}')}/output",
     )
     message = failure_message(told, boto3.Session().region_name or "")
     failure.reported = post_to_slack(webhook, message, STOP_SECONDS if Stopped.begun else SLACK_SECONDS)

@@ -101,7 +101,7 @@ resource "aws_iam_role_policy" "pipeline" {
       },
       {
         Sid      = "WriteLogs"
-        Action   = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents", "logs:AssociateKmsKey"]
+        Action   = ["logs:CreateLogGroup", "logs:CreateLogStream", "logs:PutLogEvents"]
         Resource = ["${local.logs_arn}:log-group:${local.log_prefixes[each.key]}/*"]
       },
       # From here on: what the Glue service does in the role's name
@@ -140,7 +140,7 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "UseKey"
         Action   = ["kms:Decrypt", "kms:GenerateDataKey"]
-        Resource = [local.kms_key_arn]
+        Resource = concat([local.kms_key_arn], local.common.kms_key_arns)
       },
     ] : merge({ Effect = "Allow" }, statement)]
   })

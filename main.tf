@@ -115,12 +115,14 @@ resource "aws_s3_object" "jar" {
 }
 
 resource "aws_glue_security_configuration" "pipelines" {
+  #checkov:skip=CKV_AWS_99:The log groups are made beforehand with the key (monitoring.tf); this would move the logs to others.
   name = local.project
 
   encryption_configuration {
+    # With SSE-KMS Glue would append the names of role and configuration to the log groups' (Glue API, JobRun.LogGroupName)
+    # and write to groups of its own, without retention. The groups of monitoring.tf have the key, so logs are encrypted.
     cloudwatch_encryption {
-      cloudwatch_encryption_mode = "SSE-KMS"
-      kms_key_arn                = local.kms_key_arn
+      cloudwatch_encryption_mode = "DISABLED"
     }
     job_bookmarks_encryption {
       job_bookmarks_encryption_mode = "CSE-KMS"

@@ -9,7 +9,7 @@ output "jobs" {
       connection = aws_glue_connection.pipeline[name].name
       role       = local.role_arns[name]
       secret     = local.login_secrets[name]
-      logs       = "${local.log_prefixes[name]}/error"
+      logs       = "${local.log_prefixes[name]}/output"
       alarms = concat(
         [
           contains(keys(local.success_alarms), name) ? "no success for ${local.success_alarms[name]} hours" :

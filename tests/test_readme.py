@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -105,13 +106,16 @@ class Runbook:
 
 @pytest.fixture
 def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackReceiver, MariaDB]]:
-    """A clone of the repository, an AWS account with a source, a table."""
+    """A clone of the repository as it is before its settings are filled in, an AWS account with a source, a table."""
     with Aws() as aws, SlackReceiver() as slack:
         aws.client("s3").create_bucket(
             Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "ap-northeast-1"}
         )
         aws.client("s3").put_object(Bucket="lake", Key="in/customers.json", Body=demo.sample_source())
         clone = Terraform(tmp_path, aws.environment(), {"use_path_style": "true"})
+        shutil.copytree(ROOT / "docs" / "iam", tmp_path / "docs" / "iam")
+        for example in (ROOT / "tests" / "terraform" / "example").iterdir():
+            shutil.copy(example, tmp_path)
         environment = clone.environment | {
             "AWS_PAGER": "",
             "PATH": f"{ROOT / '.venv-tools' / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -143,6 +147,8 @@ def test_both_readmes_hold_the_same_commands():
 def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
     user, aws, slack, database = shell
     user.follow("create-bucket", "put-bucket-versioning")
+    (user.folder / "mariadb-java-client-2.7.12.jar").write_bytes(jdbc_jar().read_bytes())
+    user.follow("aws s3 cp", **{"s3://my-artifacts/": "s3://lake/"})
 
     user.edit(
         customers={
@@ -158,12 +164,11 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
         "security-group": "sg-0123456789abcdef0",
         "subnet": "subnet-0123456789abcdef0",
         "availability-zone": "ap-northeast-1a",
-        "s3-uri-of-the-jar": "driver.jar",
+        "s3-uri-of-the-jar": "s3://lake/mariadb-java-client-2.7.12.jar",
     }.items():
         assert f"<{placeholder}>" in settings
         settings = settings.replace(f"<{placeholder}>", value)
     (user.folder / "common_settings.json").write_text(settings)
-    (user.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
     user.do("git add -A && git commit -qm settings")
     user.follow(
         "TF_VAR_credentials",
@@ -180,6 +185,7 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
     published = aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
     assert published.count(b"\n") > 2
 
+    roles_of_the_workflow(user, aws)
     runbook = Runbook(user)
     operate(runbook, aws, published)
     take_over_a_table(runbook, database)
@@ -194,6 +200,24 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
     assert aws.client("glue").list_jobs()["JobNames"] == []
     assert published == aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
     assert next(user.blocks, None) is None
+
+
+def roles_of_the_workflow(user: Shell, aws: Aws) -> None:
+    iam = aws.client("iam")
+    user.follow("docs/iam/", "create-role", "put-role-policy")
+    for role, policies in {"plan": ["plan"], "apply": ["apply", "plan"]}.items():
+        name = f"rds-glue-s3-etl-{role}"
+        assert sorted(iam.list_role_policies(RoleName=name)["PolicyNames"]) == policies
+        trust = json.dumps(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
+        documents = [iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies]
+        text = trust + json.dumps(documents)
+        assert not re.findall("ACCOUNT|REGION|STATE_|REPOSITORY", text)
+        for words in (
+            "repo:OWNER/NAME:",
+            ":123456789012:oidc-provider/",
+            "s3:::my-terraform-state/rds-glue-s3-etl.tfstate",
+        ):
+            assert words in text
 
 
 def operate(runbook: Runbook, aws: Aws, published: bytes) -> None:

@@ -57,7 +57,7 @@ FAILURE = Failure(
     output="s3://lake/out/a.csv",
     seconds=83.0,
     since="2026-11-23T18:00:00Z",
-    log_group="/aws-glue/jobs/job-a/error",
+    log_group="/aws-glue/jobs/job-a/output",
 )
 
 
@@ -190,7 +190,7 @@ def test_failure_message(language, title, texts):
 def test_failure_message_links_run_and_logs():
     links = dict(re.findall(r"<(https://[^|>]+)\|([^>]+)>", "\n".join(texts_of(failure_message(FAILURE, REGION)))))
     console = f"https://{REGION}.console.aws.amazon.com"
-    group = "$252Faws-glue$252Fjobs$252Fjob-a$252Ferror$3FlogStreamNameFilter$3Djr_1"
+    group = "$252Faws-glue$252Fjobs$252Fjob-a$252Foutput$3FlogStreamNameFilter$3Djr_1"
     assert links == {
         f"{console}/gluestudio/home?region={REGION}#/job/job-a/run/jr_1": "Glue run",
         f"{console}/cloudwatch/home?region={REGION}#logsV2:log-groups/log-group/{group}": "Logs",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import fnmatch
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -47,6 +49,7 @@ class Deployment:
     secrets: list[str]
     log: str = ""
     calls: dict[str, list[Call]] = field(default_factory=dict)
+    applied: list[str] = field(default_factory=list)
 
     def settings(self, **changes: Any) -> None:
         """Writes configs.json anew, entries changed or (None) removed."""
@@ -148,9 +151,10 @@ def deployment(terraform, customers, tmp_path_factory) -> Iterator[Deployment]:
         shared["alarm_emails"] = ["oncall@example.com"]
         (copy.folder / "common_settings.json").write_text(json.dumps(shared))
         made.settings()
-        made.log += copy.init()
-        made.log += copy.do("plan", "-no-color", "-input=false", "-out=tfplan")
-        made.log += copy.do("apply", "-no-color", "-input=false", "tfplan")
+        with recorded(aws) as made.applied:
+            made.log += copy.init()
+            made.log += copy.do("plan", "-no-color", "-input=false", "-out=tfplan")
+            made.log += copy.do("apply", "-no-color", "-input=false", "tfplan")
         yield made
 
 
@@ -159,8 +163,10 @@ def test_configuration_is_formatted_and_valid(deployment):
     deployment.terraform.do("validate")
 
 
-def test_settings_rules(terraform, tmp_path):
+def test_settings_rules_in_a_repository_that_is_filled_in(terraform, tmp_path):
     copy = Terraform(tmp_path, {})
+    for name in ("configs.json", "common_settings.json"):
+        shutil.copyfile(ROOT / "tests" / "terraform" / name, tmp_path / name)
     copy.init()
     done = copy.run("test", "-no-color", "-test-directory=tests/terraform")
     assert done.returncode == 0, done.stdout
@@ -212,6 +218,19 @@ def moto_api(aws: Aws, path: str, data: bytes = b"") -> requests.Response:
     return answer
 
 
+@contextlib.contextmanager
+def recorded(aws: Aws) -> Iterator[list[str]]:
+    """Has moto record requests; its recording is the only item of the list after the block."""
+    found: list[str] = []
+    moto_api(aws, "recorder/reset-recording")
+    moto_api(aws, "recorder/start-recording")
+    try:
+        yield found
+    finally:
+        moto_api(aws, "recorder/stop-recording")
+    found.append(requests.get(f"{aws.endpoint}/moto-api/recorder/download-recording", timeout=30).text)
+
+
 @pytest.fixture(scope="module")
 def ran(deployment) -> dict[str, tuple[int, str]]:
     """Status and log of three runs under enforced policies, two that succeed and one that fails; calls are recorded."""
@@ -227,20 +246,17 @@ def ran(deployment) -> dict[str, tuple[int, str]]:
     ):
         if run == "acme fails":
             aws.client("s3").put_object(Bucket="lake", Key="in/acme.json", Body="\n".join(big).encode())
-        moto_api(aws, "recorder/reset-recording")
-        moto_api(aws, "recorder/start-recording")
-        moto_api(aws, "reset-auth", b"0")
         command = [sys.executable, "-m", "local", "run", job, *arguments]
-        try:
-            process = subprocess.run(
-                command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-            )
-        finally:
-            moto_api(aws, "reset-auth", b"inf")
-            moto_api(aws, "recorder/stop-recording")
+        with recorded(aws) as recordings:
+            moto_api(aws, "reset-auth", b"0")
+            try:
+                process = subprocess.run(
+                    command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+                )
+            finally:
+                moto_api(aws, "reset-auth", b"inf")
         done[run] = process.returncode, process.stdout.decode()
-        recording = requests.get(f"{aws.endpoint}/moto-api/recorder/download-recording", timeout=30).text
-        deployment.calls.setdefault(job, []).extend(calls_of_roles(recording))
+        deployment.calls.setdefault(job, []).extend(calls_of_roles(*recordings))
     return done
 
 
@@ -282,7 +298,7 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
         "❌ job-acme: 失敗しました (出力)",
     ]
     # The log group that Terraform made, as the console writes it.
-    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Ferror" in json.dumps(deployment.slack.messages[-1])
+    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Foutput" in json.dumps(deployment.slack.messages[-1])
     status, log = ran["acme fails"]
     assert status == 1
     assert "cp932 has no character" in log.splitlines()[-1]
@@ -409,6 +425,21 @@ def test_role_names_resources_wherever_iam_knows_them(deployment, job):
         assert not any("*" in action for action in listed(statement["Action"]))
 
 
+def our_key(deployment: Deployment) -> str:
+    return deployment.aws.client("kms").describe_key(KeyId="alias/rds-glue-s3-etl")["KeyMetadata"]["Arn"]
+
+
+def test_role_may_use_our_key_and_those_that_are_named(deployment):
+    policy = deployment.aws.client("iam").get_role_policy(RoleName="job-acme-role", PolicyName="run")["PolicyDocument"]
+    [resources] = [statement["Resource"] for statement in policy["Statement"] if statement["Sid"] == "UseKey"]
+    assert resources == [our_key(deployment), "arn:aws:kms:ap-northeast-1:210987654321:key/source"]
+
+
+def test_key_has_the_tag_by_which_it_may_be_deleted(deployment):
+    tags = deployment.aws.client("kms").list_resource_tags(KeyId=our_key(deployment))["Tags"]
+    assert {"TagKey": "Project", "TagValue": "rds-glue-s3-etl"} in tags
+
+
 def test_changed_script_changes_its_object_and_the_jobs(deployment):
     script = deployment.terraform.folder / "glue_job.py"
     before = script.read_text()
@@ -496,7 +527,8 @@ def test_run_that_ends_badly_without_a_word_in_slack_is_told(heard, state, messa
     assert (told["version"], told["source"]) == ("1.0", "custom")
     assert told["content"]["title"] == f"❌ job-beta: {state}"
     run = f"https://{REGION}.console.aws.amazon.com/gluestudio/home?region={REGION}#/job/job-beta/run/jr_1 "
-    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run):
+    log = "#logsV2:log-groups/log-group/$252Faws-glue$252Fjobs$252Fjob-beta$252Foutput "
+    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run, log):
         assert words in told["content"]["description"]
     assert told["metadata"]["additionalContext"].get("message") == message
 
@@ -540,6 +572,22 @@ def test_topic_is_encrypted_and_services_may_publish_to_it(deployment):
         assert "Condition" not in found["Events"]  # EventBridge would not get past any
     subscriptions = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
     assert [(found["Protocol"], found["Endpoint"]) for found in subscriptions] == [("email", "oncall@example.com")]
+
+
+def test_logs_go_to_the_encrypted_groups_that_were_made(deployment):
+    groups = {
+        group["logGroupName"]: group for group in deployment.aws.client("logs").describe_log_groups()["logGroups"]
+    }
+    for name in ("job-acme", "job-beta"):
+        job = deployment.aws.client("glue").get_job(JobName=name)["Job"]
+        for stream in ("output", "error"):
+            group = groups[f"{job['DefaultArguments']['--custom-logGroup-prefix']}/{stream}"]
+            assert ":key/" in group["kmsKeyId"]
+            assert group["retentionInDays"] == 90
+        # Any other mode would have Glue write to groups of other names (JobRun.LogGroupName).
+        used = deployment.aws.client("glue").get_security_configuration(Name=job["SecurityConfiguration"])
+        encryption = used["SecurityConfiguration"]["EncryptionConfiguration"]
+        assert encryption["CloudWatchEncryption"] == {"CloudWatchEncryptionMode": "DISABLED"}
 
 
 def test_alarms_of_a_daily_run(deployment):
@@ -640,8 +688,164 @@ def test_credentials_that_cannot_be_read_are_not_quoted(deployment):
     assert "hunter2" not in done.stdout
 
 
-def test_destroy_leaves_nothing(deployment):
-    deployment.terraform.do("destroy", "-no-color", "-auto-approve")
+@pytest.fixture(scope="module")
+def destroyed(deployment) -> Deployment:
+    """The deployment planned anew, changed in all that can be changed in place, and destroyed; calls are recorded."""
+    terraform = deployment.terraform
+    with recorded(deployment.aws) as planned:
+        terraform.plan()
+    with recorded(deployment.aws) as changed:
+        shared = json.loads((terraform.folder / "common_settings.json").read_text())
+        shared |= {
+            "tags": {"Owner": "data"},
+            "log_retention_days": 30,
+            "permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
+        }
+        (terraform.folder / "common_settings.json").write_text(json.dumps(shared))
+        deployment.settings(
+            beta=deployment.entry("beta", secret_arn=deployment.managed_secret, schedule="cron(0 19 * * ? *)")
+        )
+        terraform.do("apply", "-no-color", "-auto-approve")
+        terraform.do("destroy", "-no-color", "-auto-approve")
+    deployment.calls["plan"] = [*calls_of_terraform(*planned)]
+    deployment.calls["apply"] = [*calls_of_terraform(*deployment.applied), *calls_of_terraform(*changed)]
+    return deployment
+
+
+def calls_of_terraform(recording: str) -> Iterator[Call]:
+    """The calls of Terraform, and what IAM asks for beside them: the right to tag and to pass a role."""
+    for request in requests_of(recording):
+        headers = {name.lower(): value for name, value in request["headers"].items()}
+        signed = re.search(r"Credential=\w+/\d+/[\w-]+/(\w+)/", headers.get("authorization", ""))
+        if not signed:
+            continue  # the recorder's own
+        if signed[1] == "s3":
+            yield from bucket_call(request, headers)
+            continue
+        service = {"monitoring": "cloudwatch"}.get(signed[1], signed[1])
+        text = base64.b64decode(request["body"]).decode()
+        if target := headers.get("x-amz-target"):
+            body = json.loads(text)
+            body |= body.get("ConnectionInput", {}) | body.get("JobUpdate", {}) | {"Action": target.rpartition(".")[2]}
+        else:
+            body = {name: values[0] for name, values in parse_qs(text).items()}
+        action = f"{service}:{body['Action']}"
+        resources = resources_of(action, body)
+        context = (("aws:ResourceTag/Project", "rds-glue-s3-etl"),) if service == "kms" else ()
+        for resource in resources:
+            yield Call(action, resource, context)
+        if body.get("Tags") or body.get("tags") or body.get("Tags.member.1.Key"):
+            tagged = resources[0].replace("*", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/new")  # CreateKey
+            yield Call("iam:TagRole" if service == "iam" else f"{service}:TagResource", tagged, context)
+        if service == "glue" and "Role" in body:
+            yield Call("iam:PassRole", body["Role"], (("iam:PassedToService", "glue.amazonaws.com"),))
+
+
+# What S3 calls the subresources of a bucket, and IAM the right to them.
+BUCKET_RIGHTS = {
+    "accelerate": "AccelerateConfiguration",
+    "acl": "BucketAcl",
+    "cors": "BucketCORS",
+    "encryption": "EncryptionConfiguration",
+    "lifecycle": "LifecycleConfiguration",
+    "logging": "BucketLogging",
+    "object-lock": "BucketObjectLockConfiguration",
+    "policy": "BucketPolicy",
+    "publicAccessBlock": "BucketPublicAccessBlock",
+    "replication": "ReplicationConfiguration",
+    "requestPayment": "BucketRequestPayment",
+    "tagging": "BucketTagging",
+    "versioning": "BucketVersioning",
+    "website": "BucketWebsite",
+}
+
+
+def bucket_call(request: dict[str, Any], headers: dict[str, str]) -> Iterator[Call]:
+    """A call of S3 that may be about the bucket itself."""
+    url, method = urlsplit(request["url"]), request["method"]
+    query = parse_qs(url.query, keep_blank_values=True)
+    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    rights = [right for name, right in BUCKET_RIGHTS.items() if name in query]
+    if key:
+        verb = {"GET": "Get", "HEAD": "Get", "PUT": "Put", "DELETE": "Delete"}[method]
+        kind = "ObjectTagging" if rights else "ObjectVersion" if "versionId" in query else "Object"
+        yield Call(f"s3:{verb}{kind}", f"arn:aws:s3:::{bucket}/{key}")
+        if "x-amz-tagging" in headers:
+            yield Call("s3:PutObjectTagging", f"arn:aws:s3:::{bucket}/{key}")
+        return
+    verb = "Get" if method == "GET" else "Delete" if method == "DELETE" and rights == ["BucketPolicy"] else "Put"
+    plain = {"GET": "ListBucket", "HEAD": "ListBucket", "PUT": "CreateBucket", "DELETE": "DeleteBucket"}[method]
+    action = f"{verb}{rights[0]}" if rights else "ListBucketVersions" if "versions" in query else plain
+    yield Call(f"s3:{action}", f"arn:aws:s3:::{bucket}")
+
+
+# What IAM takes a call to be about (Service Authorization Reference): the first that fits; else it is about nothing.
+ARNS = (
+    ("glue:.*Job", ["{place}job/{name}"]),
+    ("glue:.*Trigger", ["{place}trigger/{name}"]),
+    ("glue:.*Connection", ["{place}connection/{name}", "{place}catalog"]),
+    ("kms:CreateAlias", ["{place}{name}", "{place}key/{TargetKeyId}"]),
+    ("kms:DeleteAlias", ["{place}{name}"]),
+    ("kms:(?!CreateKey|ListAliases).*", ["{place}key/{name}"]),
+    ("secretsmanager:.*", ["{place}secret:{name}"]),
+    ("events:.*", ["{place}rule/{name}"]),
+    ("logs:.*", ["{place}log-group:{name}"]),
+    ("iam:.*", [f"arn:aws:iam::{ACCOUNT}:role/{{name}}"]),
+    ("sns:CreateTopic", ["{place}{name}"]),
+    ("cloudwatch:.*Dashboards?", [f"arn:aws:cloudwatch::{ACCOUNT}:dashboard/{{name}}"]),
+    ("cloudwatch:.*", ["{place}alarm:{name}"]),
+)
+# Parameters that name it, those of one call before those that only come beside them.
+NAMES = ("ResourceArn", "ResourceARN", "resourceArn", "TopicArn", "SecretId", "RoleName", "JobName", "ConnectionName")
+NAMES += ("Rule", "AlarmName", "AlarmNames.member.1", "DashboardName", "DashboardNames.member.1", "AliasName", "KeyId")
+NAMES += ("logGroupName", "Name")
+
+
+def resources_of(action: str, body: dict[str, Any]) -> list[str]:
+    """The ARNs of what an action of IAM is about."""
+    name = next((body[field] for field in NAMES if field in body), "")
+    if name.startswith("arn:"):
+        return [name]
+    place = f"arn:aws:{action.partition(':')[0]}:{REGION}:{ACCOUNT}:"
+    templates = next((found for pattern, found in ARNS if re.fullmatch(pattern, action)), ["*"])
+    return [template.format_map({**body, "place": place, "name": name}) for template in templates]
+
+
+# What AWS asks for without a call of Terraform's, or a change needs that is not made here.
+UNSEEN = {
+    "kms:Decrypt",  # of secrets and artifacts
+    "kms:GenerateDataKey",
+    "kms:PutKeyPolicy",  # another alarm_topic_arn
+    "logs:AssociateKmsKey",  # another kms_key_arn
+    "secretsmanager:UpdateSecret",
+    "iam:DeleteRolePermissionsBoundary",  # permissions_boundary taken away
+    "glue:StartTrigger",  # enabled
+    "glue:StopTrigger",
+}
+
+
+@pytest.mark.parametrize(("role", "files"), [("plan", ["plan"]), ("apply", ["plan", "apply"])])
+def test_roles_of_the_workflow_allow_what_terraform_does_and_nothing_more(destroyed, role, files):
+    policies = {name: (ROOT / "docs" / "iam" / f"{name}.json").read_text() for name in files}
+    names = {"ACCOUNT": ACCOUNT, "REGION": REGION, "STATE_BUCKET": STATE["bucket"], "STATE_KEY": STATE["key"]}
+    for name, value in names.items():
+        policies = {file: text.replace(name, value) for file, text in policies.items()}
+    statements = {file: json.loads(text)["Statement"] for file, text in policies.items()}
+    calls = [call for call in destroyed.calls[role] if call.action != "sts:GetCallerIdentity"]  # which all may do
+    for call in calls:
+        assert any(allows(one, call) for file in files for one in statements[file]), call
+    for statement in statements[role]:
+        for action in set(statement["Action"]) - UNSEEN:
+            assert any(call.action == action and allows(statement, call) for call in calls), action
+        for resource in statement["Resource"]:
+            unseen = set(statement["Action"]) <= UNSEEN
+            assert unseen or any(fnmatch.fnmatchcase(call.resource, resource) for call in calls), resource
+    # The quota for the inline policies of a role, blanks not counted.
+    assert sum(len(re.sub(r"\s", "", text)) for text in policies.values()) <= 10_240
+
+
+def test_destroy_leaves_nothing(destroyed):
+    deployment = destroyed
     aws = deployment.aws
     assert deployment.terraform.do("state", "list") == ""
     demo_job = [demo.PIPELINE.job]

@@ -46,6 +46,7 @@ def test_each_job_has_the_least_permissions(workflow):
     assert workflow["permissions"] == {}
     assert {name: job["permissions"] for name, job in workflow["jobs"].items()} == {
         "checks": {"contents": "read"},
+        "audit": {"contents": "read"},
         "plan": {"contents": "read", "id-token": "write"},
         "comment": {"contents": "read", "pull-requests": "write"},
         "apply": {"contents": "read", "id-token": "write"},
@@ -62,6 +63,12 @@ def test_forks_get_no_secret(workflow):
     assert triggers["push"] == {"branches": ["main"]}
     assert "head.repo.full_name == github.repository" in workflow["jobs"]["plan"]["if"]
     assert "vars.AWS_PLAN_ROLE_ARN != ''" in workflow["jobs"]["plan"]["if"]
+
+
+def test_audit_holds_up_no_plan(workflow):
+    assert [job for job, step in steps(workflow) if step.get("run") == "make audit"] == ["audit"]
+    assert [name for name, job in workflow["jobs"].items() if "audit" in job.get("needs", [])] == []
+    assert workflow["jobs"]["plan"]["needs"] == "checks"
 
 
 def test_secrets_reach_only_the_steps_that_need_them(workflow):

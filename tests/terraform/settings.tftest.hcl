@@ -37,6 +37,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.jdbc_driver.jar_uri is \"nowhere.jar\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)",
       "${var.common_settings_file}: tags must be an object of strings",
       "${var.common_settings_file}: alarm_emails must be a list of e-mail addresses",
+      "${var.common_settings_file}: kms_key_arns must be a list of ARNs of KMS keys",
       "${var.common_settings_file}: has alarm_topic_arn and alarm_emails; a topic that exists has subscribers of its own, so remove one of the two",
       "${var.configs_file}: configs.1st is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.a name is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
@@ -105,11 +106,11 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.ssl_text.Database.enforce_ssl is \"yes\": must be true or false",
       "${var.configs_file}: configs.timeout.Glue.timeout_minutes is 10081: must be a whole number of minutes from 1 to 10080",
       "${var.configs_file}: configs.version_zero.SecretsManager.credentials_version is 0: must be a whole number from 1; raise it when a password or webhook changed",
-      "${var.configs_file}: configs.worker.Glue.worker_type is \"G.3X\": must be a worker type: G.1X G.2X G.4X G.8X G.12X G.16X R.1X R.2X R.4X R.8X",
+      "${var.configs_file}: configs.worker.Glue.worker_type is \"G.12X\": must be a worker type: G.1X G.2X G.4X G.8X",
       "${var.configs_file}: configs.workers.Glue.number_of_workers is 1: must be a whole number from 2 to 299",
       "${var.configs_file}: extra is unknown; known here: configs",
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
-      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, log_retention_days, permissions_boundary, role_arn, tags",
+      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
       "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, source_bucket, source_key, unmatched_file",
@@ -118,11 +119,11 @@ run "every_wrong_setting_is_named_in_one_plan" {
   }
 }
 
-run "the_example_of_the_repository_tells_what_to_fill_in" {
+run "the_example_tells_what_to_fill_in" {
   command = plan
   variables {
-    configs_file         = "configs.json"
-    common_settings_file = "common_settings.json"
+    configs_file         = "tests/terraform/example/configs.json"
+    common_settings_file = "tests/terraform/example/common_settings.json"
     credentials          = "{}"
   }
   expect_failures = [
@@ -149,6 +150,14 @@ run "a_webhook_that_was_never_filled_in_is_refused" {
     credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"https://hooks.slack.com/services/T00000000/B00000000/XXXXXXXXXXXXXXXXXXXXXXXX\"}, \"second\": {\"slack_webhook\": \"\"}}"
   }
   expect_failures = [terraform_data.credentials["first"]]
+}
+
+run "a_webhook_that_would_never_be_used_is_refused" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}, \"second\": {\"slack_webhook\": \"\"}, \"third\": {\"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}}"
+  }
+  expect_failures = [terraform_data.credentials["third"]]
 }
 
 run "credentials_that_are_no_json_are_refused" {
