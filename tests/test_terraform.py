@@ -49,7 +49,7 @@ class Deployment:
     secrets: list[str]
     log: str = ""
     calls: dict[str, list[Call]] = field(default_factory=dict)
-    applied: list[str] = field(default_factory=list)
+    applied: list[str] = field(default_factory=list, repr=False)
 
     def settings(self, **changes: Any) -> None:
         """Writes configs.json anew, entries changed or (None) removed."""
@@ -694,17 +694,17 @@ def destroyed(deployment) -> Deployment:
     terraform = deployment.terraform
     with recorded(deployment.aws) as planned:
         terraform.plan()
+    shared = json.loads((terraform.folder / "common_settings.json").read_text())
+    shared |= {
+        "tags": {"Owner": "data"},
+        "log_retention_days": 30,
+        "permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
+    }
+    (terraform.folder / "common_settings.json").write_text(json.dumps(shared))
+    deployment.settings(
+        beta=deployment.entry("beta", secret_arn=deployment.managed_secret, schedule="cron(0 19 * * ? *)")
+    )
     with recorded(deployment.aws) as changed:
-        shared = json.loads((terraform.folder / "common_settings.json").read_text())
-        shared |= {
-            "tags": {"Owner": "data"},
-            "log_retention_days": 30,
-            "permissions_boundary": f"arn:aws:iam::{ACCOUNT}:policy/boundary",
-        }
-        (terraform.folder / "common_settings.json").write_text(json.dumps(shared))
-        deployment.settings(
-            beta=deployment.entry("beta", secret_arn=deployment.managed_secret, schedule="cron(0 19 * * ? *)")
-        )
         terraform.do("apply", "-no-color", "-auto-approve")
         terraform.do("destroy", "-no-color", "-auto-approve")
     deployment.calls["plan"] = [*calls_of_terraform(*planned)]
