@@ -692,7 +692,8 @@ OPTIONAL_ARGUMENTS = (
     *CSV_ARGUMENTS,
 )
 _OURS = re.compile(r"[a-z]+(_[a-z]+)*")
-_GLUES_OWN = {"conf", "class", "continuous_log"}
+# "Internal to AWS Glue" (AWS Glue guide, job parameters), and what it was seen to pass.
+_GLUES_OWN = {"conf", "debug", "mode", "endpoint", "class", "continuous_log"}
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, str]:

@@ -69,6 +69,12 @@ def test_glues_own_arguments_are_let_through():
         "s3://x/",
         "--conf",
         "a=b",
+        "--debug",
+        "true",
+        "--mode",
+        "batch",
+        "--endpoint",
+        "https://x",
     ]
     assert make_settings(read_arguments([*argv(), *extra])).job_name == "job-a"
 
