@@ -3243,7 +3243,7 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
     indexes = engine.indexes(session.ask, name)
     ours = [index for index in indexes if index.first_column == key]
     firsts = [index.first_column for index in indexes if index.primary] + [key] * bool(ours)
-    rows = estimate_rows(session, f"SELECT {engine.quote_name(key)} FROM {engine.place(name)}", engine.place(name))
+    rows = estimate_rows(session, engine.quote_name(key), engine.place(name))
     return Table(
         database=database,
         columns=tuple(found.values()),
@@ -3257,10 +3257,10 @@ def describe_table(session: Session, database: Database, key: str, max_connectio
     )
 
 
-def estimate_rows(session: Session, sql: str, place: str) -> int:
-    """How many rows the optimizer expects a statement to read, or there are where the user may not ask it (views)."""
+def estimate_rows(session: Session, column: str, place: str) -> int:
+    """How many rows the optimizer expects in a table, or there are where the user may not ask it (views)."""
     try:
-        return session.engine.estimate(session.ask, sql)
+        return session.engine.estimate(session.ask, f"SELECT {column} FROM {place}")
     except TableError as error:
         if error.passing:
             raise

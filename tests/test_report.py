@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from collections.abc import Iterable
 
 import jsonschema
 import pytest
@@ -360,9 +361,9 @@ def test_each_stage_is_one_line_of_json(ready, caplog):
     assert [line["stage"] for line in lines if line.get("failed")] == ["source"]
 
 
-def still_telling() -> list[threading.Thread]:
-    """The threads that tell of a stage and do not end."""
-    threads = [thread for thread in threading.enumerate() if "_tell_tasks" in thread.name]
+def that_stay(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
+    """The threads that do not end."""
+    threads = list(threads)
     for thread in threads:
         thread.join(30)
     return [thread for thread in threads if thread.is_alive()]
@@ -374,14 +375,18 @@ def test_long_stages_say_how_far_they_are(spark, monkeypatch, caplog):
         spark.range(0, 4, 1, 4).rdd.foreach(lambda _: __import__("time").sleep(0.5))
     told = [re.fullmatch(r"stage overlay: \d+ s, (\d) of 4 tasks done", line) for line in caplog.messages]
     assert any(told)
-    assert not still_telling()
+    assert not that_stay(thread for thread in threading.enumerate() if "_tell_tasks" in thread.name)
+    count = len(caplog.messages)
+    time.sleep(0.7)
+    assert len(caplog.messages) == count
 
 
 def test_a_failed_stage_ends_its_thread(spark, monkeypatch):
     monkeypatch.setattr(glue_job, "PROGRESS_SECONDS", 0.05)
+    before = set(threading.enumerate())
     with pytest.raises(ValueError, match="x"), Progress(spark, "")("overlay"):
         raise ValueError("x")
-    assert not still_telling()
+    assert not that_stay(set(threading.enumerate()) - before)
 
 
 @given(st.text() | st.sampled_from(["a\nb", "\x1b[2J", "\u2028x", "\r\x85", "\u202e"]))

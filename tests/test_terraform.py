@@ -319,19 +319,30 @@ def test_requests_are_told_apart_where_lines_run_together():
     assert list(requests_of('{"a": 1}{"a": 2}\n\n{"a": 3}\n')) == [{"a": 1}, {"a": 2}, {"a": 3}]
 
 
-def calls_of_roles(recording: str) -> Iterator[Call]:
-    """The calls that a run made in the name of its role, out of moto's recording."""
+def signed_requests(recording: str) -> Iterator[tuple[dict[str, Any], dict[str, str], str, str]]:
+    """The requests to AWS of moto's recording, with headers in lower case, the access key and the service."""
     for request in requests_of(recording):
         headers = {name.lower(): value for name, value in request["headers"].items()}
-        signed = re.search(r"Credential=(\w+)/\d+/[\w-]+/(\w+)/", headers.get("authorization", ""))
-        if signed and signed[1].startswith("ASIA"):  # the keys of a role's session
-            yield from (s3_call(request) if signed[2] == "s3" else json_call(request, headers))
+        if signed := re.search(r"Credential=(\w+)/\d+/[\w-]+/(\w+)/", headers.get("authorization", "")):
+            yield request, headers, signed[1], signed[2]
+
+
+def calls_of_roles(recording: str) -> Iterator[Call]:
+    """The calls that a run made in the name of its role, out of moto's recording."""
+    for request, headers, access_key, service in signed_requests(recording):
+        if access_key.startswith("ASIA"):  # of a role's session
+            yield from (s3_call(request) if service == "s3" else json_call(request, headers))
+
+
+def s3_place(request: dict[str, Any]) -> tuple[str, str, dict[str, list[str]]]:
+    """Bucket, key and query of a request to S3."""
+    url = urlsplit(request["url"])
+    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    return bucket, key, parse_qs(url.query, keep_blank_values=True)
 
 
 def s3_call(request: dict[str, Any]) -> Iterator[Call]:
-    url = urlsplit(request["url"])
-    query = parse_qs(url.query, keep_blank_values=True)
-    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    bucket, key, query = s3_place(request)
     if not key and "uploads" in query:
         yield Call("s3:ListBucketMultipartUploads", f"arn:aws:s3:::{bucket}")
         return
@@ -714,15 +725,11 @@ def destroyed(deployment) -> Deployment:
 
 def calls_of_terraform(recording: str) -> Iterator[Call]:
     """The calls of Terraform, and what IAM asks for beside them: the right to tag and to pass a role."""
-    for request in requests_of(recording):
-        headers = {name.lower(): value for name, value in request["headers"].items()}
-        signed = re.search(r"Credential=\w+/\d+/[\w-]+/(\w+)/", headers.get("authorization", ""))
-        if not signed:
-            continue  # the recorder's own
-        if signed[1] == "s3":
+    for request, headers, _, signed_for in signed_requests(recording):
+        if signed_for == "s3":
             yield from bucket_call(request, headers)
             continue
-        service = {"monitoring": "cloudwatch"}.get(signed[1], signed[1])
+        service = {"monitoring": "cloudwatch"}.get(signed_for, signed_for)
         text = base64.b64decode(request["body"]).decode()
         if target := headers.get("x-amz-target"):
             body = json.loads(text)
@@ -762,9 +769,7 @@ BUCKET_RIGHTS = {
 
 def bucket_call(request: dict[str, Any], headers: dict[str, str]) -> Iterator[Call]:
     """A call of S3 that may be about the bucket itself."""
-    url, method = urlsplit(request["url"]), request["method"]
-    query = parse_qs(url.query, keep_blank_values=True)
-    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    (bucket, key, query), method = s3_place(request), request["method"]
     rights = [right for name, right in BUCKET_RIGHTS.items() if name in query]
     if key:
         verb = {"GET": "Get", "HEAD": "Get", "PUT": "Put", "DELETE": "Delete"}[method]
