@@ -12,7 +12,9 @@ from bench import plot, report, scaling
 from bench.measure import ROOT
 from bench.stage import SERVER_OPTIONS, Stage
 from bench.suite import CONTESTANTS, GRID, Options, Suite, check_peers, command_line, estimate, parse_cases
-from local.services import Aws, MariaDB, ServiceError, exit_on_sigterm
+from local.services.aws import Aws
+from local.services.databases import MariaDB
+from local.services.processes import ServiceError, exit_on_sigterm
 
 RUN_SECONDS = 600
 DOCS = ROOT / "docs"
@@ -22,17 +24,22 @@ BEGIN, END = "<!-- made by make bench -->", "<!-- end -->"
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--cases", type=parse_cases, default=parse_cases(GRID), help=f"default: {GRID}")
+    parser.add_argument(
+        "--cases",
+        type=parse_cases,
+        default=parse_cases(GRID),
+        help=f"records x rows, `array-` before them where the source is a JSON array; default: {GRID}",
+    )
     parser.add_argument("--contestants", default=",".join(CONTESTANTS), help=f"default: {','.join(CONTESTANTS)}")
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many runs counts; default: 3")
     parser.add_argument("--seconds", type=float, default=RUN_SECONDS, help="limit of a run; default: 600")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder of benchmark.{json,md,svg}")
     parser.add_argument("--report", action="store_true", help="only render benchmark.json once more")
-    given = parser.parse_args(argv)
-    given.contestants = given.contestants.split(",")
-    if unknown := set(given.contestants) - set(CONTESTANTS):
+    options = parser.parse_args(argv)
+    options.contestants = options.contestants.split(",")
+    if unknown := set(options.contestants) - set(CONTESTANTS):
         parser.error(f"no such contestant: {', '.join(sorted(unknown))}")
-    return given
+    return options
 
 
 def render(folder: Path) -> None:
@@ -42,31 +49,31 @@ def render(folder: Path) -> None:
     (folder / "benchmark.svg").write_text(plot.svg(results))
     print("\n".join(report.terminal(results)))
     if folder == DOCS:
-        put(ROOT / "README.md", report.overview(results))
-        put(ROOT / "README.en.md", report.overview(results))
+        fill_block(ROOT / "README.md", report.overview(results))
+        fill_block(ROOT / "README.en.md", report.overview(results))
         try:
-            put(DOCS / "scaling.md", scaling.lines(results))
+            fill_block(DOCS / "scaling.md", scaling.lines(results))
         except ValueError as error:
             print(f"docs/scaling.md stays as it was: {error}.")
 
 
-def put(page: Path, lines: Iterable[str]) -> None:
+def fill_block(page: Path, lines: Iterable[str]) -> None:
     """Puts lines between the marks of a page."""
-    before, _, rest = page.read_text().partition(f"{BEGIN}\n")
-    page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", END + rest.partition(END)[2]]))
+    before, _, behind = page.read_text().partition(f"{BEGIN}\n")
+    page.write_text("\n".join([f"{before}{BEGIN}", "", *lines, "", END + behind.partition(END)[2]]))
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs what the command line says."""
     exit_on_sigterm()
-    given = parse(argv)
-    if not given.report:
-        check_peers(given.contestants)
-        options = Options(given.cases, given.contestants, given.repeats, given.seconds)
+    arguments = parse(argv)
+    if not arguments.report:
+        check_peers(arguments.contestants)
+        options = Options(arguments.cases, arguments.contestants, arguments.repeats, arguments.seconds)
         print(f"This takes up to about {estimate(options) / 60:.0f} minutes.", flush=True)
         with MariaDB(SERVER_OPTIONS) as database, Aws() as aws:
-            Suite(Stage(database, aws), options, given.output / "benchmark.json", command_line(argv)).run()
-    render(given.output)
+            Suite(Stage(database, aws), options, arguments.output / "benchmark.json", command_line(argv)).run()
+    render(arguments.output)
     return 0
 
 

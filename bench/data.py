@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import NamedTuple
 
 # Columns in table order; all of the source's are among them.
 COLUMNS = ("id", "name", "price", "qty", "city", "note", "updated", "born", "rate", "code", "active", "number")
@@ -24,6 +25,16 @@ SELECT seq, CONCAT('顧客', seq), seq * 1.5, seq % 100, '大阪市北区', IF(s
 FROM seq_1_to_{rows}
 """
 STRIDE = 7919  # a prime: ids in no order of the table's, and none twice
+
+ARRAY = "array-"  # before the size of a case
+
+
+class CaseSize(NamedTuple):
+    """Records of the source, rows of the table, and whether the source is one JSON array, not JSON Lines."""
+
+    records: int
+    rows: int
+    array: bool = False
 
 
 def table_statements(rows: int) -> tuple[str, ...]:
@@ -52,6 +63,21 @@ def source_lines(records: int, rows: int) -> Iterator[str]:
 def source(records: int, rows: int) -> bytes:
     """The source object."""
     return "\n".join(source_lines(records, rows)).encode()
+
+
+def as_array(chunk: bytes, *, first: bool) -> bytes:
+    """Rewrites a chunk of JSON Lines as text of a JSON array; whoever writes the last one adds the `]`."""
+    return (b"[" if first else b",") + chunk.replace(b"\n", b",\n")
+
+
+def parse_case(text: str) -> CaseSize:
+    """`20kx2M` or `array-5Mx2M` as a size.
+
+    Raises:
+        ValueError: the text is no case.
+    """
+    records, rows = map(parse_size, text.removeprefix(ARRAY).split("x"))
+    return CaseSize(records, rows, text.startswith(ARRAY))
 
 
 def parse_size(text: str) -> int:

@@ -1,26 +1,29 @@
-"""The job's process in a measurement: local/bootstrap.py, but the Spark session is started, and timed, before it.
+"""The job's process in a measurement: local/glue/bootstrap.py, but the Spark session is started, and timed, before it.
 
     python job_process.py RUNS SCRIPT [ARGUMENT ...]
 
-Prints `RESULT {json}`: `session` is the seconds until there was a session that can plan SQL (which Spark makes
+Works in the script's folder, as the service does: Spark's workers look for modules where they were started. Prints
+`RESULT {json}`: `session` is the seconds until there was a session that can plan SQL (which Spark makes
 when it is first asked to), `seconds` those of the last of so many runs of the job in it, one after the other.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
-LOCAL = Path(__file__).resolve().parent.parent / "local"
+GLUE = Path(__file__).resolve().parent.parent / "local" / "glue"
 
 
 def main() -> None:
     """Runs the script that the second argument names as often as the first one says."""
     began = time.monotonic()
     runs = int(sys.argv.pop(1))
-    sys.path[0] = str(LOCAL)  # bootstrap takes it out again
+    os.chdir(Path(sys.argv[1]).parent)
+    sys.path[0] = str(GLUE)  # bootstrap takes it out again
     import bootstrap  # noqa: PLC0415
     from pyspark import __version__  # noqa: PLC0415  its import belongs to the start
     from pyspark.sql import SparkSession  # noqa: PLC0415

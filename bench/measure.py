@@ -1,6 +1,6 @@
 """Time, CPU and peak memory of a command with everything it starts. Standard library only, Linux only.
 
-    python -m bench.measure LIMITS COMMAND [ARGUMENT ...]
+    python -m bench.measure BOUNDS COMMAND [ARGUMENT ...]
 
 runs the command, passes its output through and ends with a line `MEASURED {json}`. A process of its own does it, as
 it adopts what the command leaves behind (the JVM of a Spark session), so that the CPU of that is counted too.
@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from local.services import start_process, stop_process
+from local.services.processes import start_process, stop_process
 
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 1024**3
@@ -35,7 +35,7 @@ PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 @dataclass(frozen=True)
-class Limits:
+class Bounds:
     """What a command may take before it is killed: wall seconds, bytes of memory."""
 
     seconds: float
@@ -64,7 +64,7 @@ class Measured:
 
 
 def descendants(root: int) -> set[int]:
-    """The processes below a process."""
+    """Finds the processes that a process has started, and those that they have started."""
     parents = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -95,27 +95,27 @@ def proportional(process: int) -> int:
 
 
 class Watch(threading.Thread):
-    """Samples the memory below this process and kills what exceeds a limit; `status` says why."""
+    """Samples the memory below this process and kills what exceeds a bound; `status` says why."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, bounds: Bounds) -> None:
         super().__init__(daemon=True)
         self.peak, self.status = 0, ""
-        self._limits, self._over = limits, threading.Event()
+        self._bounds, self._over = bounds, threading.Event()
 
     def run(self) -> None:
-        """Until `end`."""
+        """Samples until `end` is called."""
         began = time.monotonic()
-        most = 0
+        largest = 0
         while not self._over.wait(SAMPLE_SECONDS):
             processes = descendants(os.getpid())
             # To work out a proportional size the kernel walks all pages of a process and holds it up meanwhile (of a
             # JVM with its workers a tenth of the machine went into that), so only where it may be a new peak.
-            if (held := sum(map(resident, processes))) > most * GROWTH:
-                most = held
+            if (size := sum(map(resident, processes))) > largest * GROWTH:
+                largest = size
                 self.peak = max(self.peak, sum(map(proportional, processes)))
-            if self.peak > self._limits.memory:
+            if self.peak > self._bounds.memory:
                 self.status = "out of memory"
-            elif time.monotonic() - began > self._limits.seconds:
+            elif time.monotonic() - began > self._bounds.seconds:
                 self.status = "out of time"
             if self.status:
                 kill_descendants()
@@ -136,12 +136,12 @@ def kill_descendants() -> None:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Runs the command under the limits."""
-    limits, *command = argv
+    """Runs the command within its bounds."""
+    bounds, *command = argv
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
     # When memory runs out in spite of the watch, the kernel takes this tree and nothing else.
     Path("/proc/self/oom_score_adj").write_text("1000")
-    watch = Watch(Limits(**json.loads(limits)))
+    watch = Watch(Bounds(**json.loads(bounds)))
     began = time.monotonic()
     process = subprocess.Popen(command)
     watch.start()
@@ -156,33 +156,33 @@ def main(argv: Sequence[str]) -> int:
     except ChildProcessError:
         pass
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    said = {
+    usage = {
         "status": watch.status or {0: "ok", -signal.SIGKILL: "out of memory"}.get(status, "failed"),
         "wall": wall,
         "cpu": used.ru_utime + used.ru_stime,
         "peak": watch.peak,
     }
-    print(f"MEASURED {json.dumps(said)}", flush=True)
+    print(f"MEASURED {json.dumps(usage)}", flush=True)
     return 0
 
 
-def measure(command: Sequence[str], environment: Mapping[str, str], limits: Limits) -> Measured:
+def measure(command: Sequence[str], environment: Mapping[str, str], bounds: Bounds) -> Measured:
     """Runs a command in the repository's folder, a process tree of its own, and measures it."""
     process = start_process(
-        [sys.executable, "-m", "bench.measure", json.dumps(asdict(limits)), *command],
+        [sys.executable, "-m", "bench.measure", json.dumps(asdict(bounds)), *command],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    said: dict[str, Any] = {}
+    usage: dict[str, Any] = {}
     result: dict[str, Any] = {}
     log: list[str] = []
     try:
         assert process.stdout
         for line in (raw.decode(errors="replace").rstrip() for raw in process.stdout):
             if line.startswith("MEASURED {"):
-                said = json.loads(line.split(" ", 1)[1])
+                usage = json.loads(line.split(" ", 1)[1])
             elif "RESULT {" in line:
                 result |= json.loads(line.split("RESULT ", 1)[1])
             else:
@@ -190,9 +190,9 @@ def measure(command: Sequence[str], environment: Mapping[str, str], limits: Limi
         process.wait()
     finally:
         stop_process(process)
-    if said["status"] == "failed" and any(word in line for line in log[-KEPT_LINES:] for word in MEMORY_ERRORS):
-        said["status"] = "out of memory"
-    return Measured(**said, result=result, log=log[-KEPT_LINES:])
+    if usage["status"] == "failed" and any(word in line for line in log for word in MEMORY_ERRORS):
+        usage["status"] = "out of memory"
+    return Measured(**usage, result=result, log=log[-KEPT_LINES:])
 
 
 if __name__ == "__main__":

@@ -10,22 +10,26 @@ from xml.sax.saxutils import escape
 
 from bench.data import size_text
 from bench.measure import GIB
-from bench.report import NAMES, Summary, summary
+from bench.report import JOB, NAMES, PLAIN, SPARK, Summary, case_size, summary
 
 WIDTH, PANEL_HEIGHT = 960, 250
-LEFT, TOP, GAP_X, GAP_Y, BOTTOM = 70, 110, 40, 60, 55
+LEFT, TOP, GAP_X, GAP_Y, BOTTOM = 70, 132, 40, 60, 55
 # Colours that people with colour blindness tell apart, on light and on dark; the symbol says it once more.
 LOOKS = {
-    "job": ("#c2410c", "#fb923c", "circle"),
+    JOB: ("#c2410c", "#fb923c", "circle"),
+    SPARK: ("#9f1239", "#fda4af", "down"),
+    PLAIN: ("#1f2328", "#e6edf3", "bar"),
+    "pandas": ("#a21caf", "#e879f9", "diamond"),
     "polars": ("#0369a1", "#38bdf8", "square"),
     "duckdb": ("#047857", "#34d399", "triangle"),
-    "pandas": ("#a21caf", "#e879f9", "diamond"),
     "loop": ("#854d0e", "#facc15", "cross"),
     "floor": ("#57606a", "#9ba3ad", "plus"),
 }
 SYMBOLS = {
     "circle": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0",
     "square": "M-4 -4h8v8h-8z",
+    "down": "M0 5.5L5 -4H-5z",
+    "bar": "M-6 -2.5h12v5h-12z",
     "triangle": "M0 -5.5L5 4H-5z",
     "diamond": "M0 -6L5 0L0 6L-5 0z",
     "cross": "M-4 -4L4 4M4 -4L-4 4",
@@ -34,7 +38,7 @@ SYMBOLS = {
 STYLE = """\
 text{font:13px system-ui,sans-serif;fill:#1f2328}
 .back{fill:#fff}.axis{stroke:#8c959f;fill:none}.grid{stroke:#d8dee4;fill:none}.small{font-size:11px}
-.line{fill:none;stroke-width:1.6}.job .line{stroke-width:3}.floor .line{stroke-dasharray:5 4}
+.line{fill:none;stroke-width:1.6}.job .line{stroke-width:3}.floor .line,.spark .line{stroke-dasharray:5 4}
 .mark{stroke-width:1.6}
 """
 DARK = "text{fill:#e6edf3}.back{fill:#0d1117}.axis{stroke:#6e7681}.grid{stroke:#30363d}"
@@ -73,15 +77,20 @@ class Quantity:
 QUANTITIES = (Quantity("time, s", lambda one: one.seconds), Quantity("peak memory, GiB", lambda one: one.peak / GIB))
 
 
+def line_cases(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Picks the cases whose source is JSON Lines: arrays are not drawn."""
+    return [case for case in results["cases"] if not case_size(case).array]
+
+
 def points(results: Mapping[str, Any], quantity: Quantity) -> dict[tuple[str, int], list[tuple[int, float]]]:
-    """(source records, value) by contestant and table rows; a line ends where its contestant ran out."""
-    found: dict[tuple[str, int], list[tuple[int, float]]] = {}
-    for case in sorted(results["cases"], key=lambda case: case["records"]):
+    """Makes the curves (source records, value) by contestant and table rows; one ends where its contestant ran out."""
+    curves: dict[tuple[str, int], list[tuple[int, float]]] = {}
+    for case in sorted(line_cases(results), key=lambda case: case["records"]):
         for name, runs in case["runs"].items():
-            one = summary(runs)
-            if name in LOOKS and one.status == "ok" and quantity.value(one) > 0:
-                found.setdefault((name, case["rows"]), []).append((case["records"], quantity.value(one)))
-    return found
+            result = summary(runs)
+            if name in LOOKS and result.status == "ok" and quantity.value(result) > 0:
+                curves.setdefault((name, case["rows"]), []).append((case["records"], quantity.value(result)))
+    return curves
 
 
 def styles() -> str:
@@ -100,11 +109,11 @@ def mark(name: str, x: float, y: float) -> str:
 
 
 def legend(names: list[str]) -> Iterator[str]:
-    """Names in two rows of three."""
+    """Names in rows of three."""
     for number, name in enumerate(names):
-        x, y = LEFT + (0, 330, 610)[number % 3], 50 + number // 3 * 22
-        line = f'<path class="line" d="M{x} {y}h32"/>{mark(name, x + 16, y)}'
-        yield f'<g class="{name}">{line}</g><text x="{x + 40}" y="{y + 4}">{escape(NAMES[name])}</text>'
+        x, y = LEFT + (0, 297, 594)[number % 3], 50 + number // 3 * 22
+        line = f'<path class="line" d="M{x} {y}h22"/>{mark(name, x + 11, y)}'
+        yield f'<g class="{name}">{line}</g><text x="{x + 30}" y="{y + 4}">{escape(NAMES[name])}</text>'
 
 
 def axes(x: Scale, y: Scale, sizes: list[int], *, first: bool) -> Iterator[str]:
@@ -119,19 +128,20 @@ def axes(x: Scale, y: Scale, sizes: list[int], *, first: bool) -> Iterator[str]:
             yield f'<text class="small" x="{x.start - 8}" y="{y(tick) + 4}" text-anchor="end">{tick:g}</text>'
 
 
-def curve(name: str, found: list[tuple[int, float]], x: Scale, y: Scale) -> str:
+def curve(name: str, values: list[tuple[int, float]], x: Scale, y: Scale) -> str:
     """One contestant in one panel."""
-    places = [(x(records), y(value)) for records, value in found]
-    line = "L".join(f"{across} {down}" for across, down in places)
-    return f'<g class="{name}"><path class="line" d="M{line}"/>{"".join(mark(name, *place) for place in places)}</g>'
+    pixels = [(x(records), y(value)) for records, value in values]
+    line = "L".join(f"{across} {down}" for across, down in pixels)
+    return f'<g class="{name}"><path class="line" d="M{line}"/>{"".join(mark(name, *pixel) for pixel in pixels)}</g>'
 
 
 def svg(results: Mapping[str, Any]) -> str:
     """The plot: time above memory, a column for each size of the table, both axes logarithmic."""
-    tables = sorted({case["rows"] for case in results["cases"]})
-    sizes = sorted({case["records"] for case in results["cases"]})
-    names = [name for name in LOOKS if any(name in case["runs"] for case in results["cases"])]
-    panel = (WIDTH - LEFT - 20 - GAP_X * (len(tables) - 1)) / len(tables)
+    cases = line_cases(results)
+    tables = sorted({case["rows"] for case in cases})
+    sizes = sorted({case["records"] for case in cases})
+    names = [name for name in LOOKS if any(name in case["runs"] for case in cases)]
+    panel = (WIDTH - LEFT - 20 - GAP_X * (len(tables) - 1)) / max(len(tables), 1)
     height = TOP + len(QUANTITIES) * (PANEL_HEIGHT + GAP_Y) - GAP_Y + BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
@@ -141,15 +151,15 @@ def svg(results: Mapping[str, Any]) -> str:
         *legend(names),
     ]
     for row, quantity in enumerate(QUANTITIES):
-        found = points(results, quantity)
-        values = [value for curve_points in found.values() for _, value in curve_points] or [1.0]
+        curves = points(results, quantity)
+        values = [value for curve_points in curves.values() for _, value in curve_points] or [1.0]
         down = TOP + row * (PANEL_HEIGHT + GAP_Y)
         y = Scale(min(values) / 1.3, max(values) * 1.3, down + PANEL_HEIGHT, down + 24)
         for column, rows in enumerate(tables):
             left = round(LEFT + column * (panel + GAP_X), 1)
             x = Scale(sizes[0] / 1.5, sizes[-1] * 1.5, left, round(left + panel, 1))
             parts.append(f'<text x="{left}" y="{down + 12}">{quantity.title} (table of {size_text(rows)} rows)</text>')
-            parts += axes(x, y, sizes, first=column == 0)
-            parts += [curve(name, found[name, rows], x, y) for name in names if (name, rows) in found]
+            parts += axes(x, y, sorted({case["records"] for case in cases if case["rows"] == rows}), first=column == 0)
+            parts += [curve(name, curves[name, rows], x, y) for name in names if (name, rows) in curves]
     parts.append(f'<text x="{WIDTH / 2}" y="{height - 12}" text-anchor="middle">records of the source</text></svg>')
     return "\n".join(parts) + "\n"

@@ -9,10 +9,12 @@ import sys
 import time
 
 from bench.data import COLUMNS
-from bench.measure import GIB, Limits
+from bench.measure import GIB, Bounds
 from bench.stage import SERVER_OPTIONS, Stage, differences
 from bench.suite import memory_limit, read_machine, read_versions
-from local.services import Aws, MariaDB, exit_on_sigterm
+from local.services.aws import Aws
+from local.services.databases import MariaDB
+from local.services.processes import exit_on_sigterm
 
 RECORDS, ROWS, SECONDS = 1_000_000, 2_000_000, 1_800
 
@@ -24,17 +26,17 @@ def main() -> int:
         stage = Stage(database, aws)
         stage.make_table(ROWS)
         case = stage.make_case(RECORDS)
-        run = stage.run_job("2g", Limits(SECONDS, memory_limit()))
-        found = stage.published()
-    if run.status != "ok" or found is None:
+        run = stage.run_job("2g", Bounds(SECONDS, memory_limit()))
+        output = stage.published()
+    if run.status != "ok" or output is None:
         print("\n".join([*run.log, f"The job did not finish: {run.status}."]))
         return 1
-    same = found.sha256 == case.expected.sha256 and not differences(case, found, run.result)
+    same = output.sha256 == case.expected.sha256 and not differences(case, output, run.result)
     machine = read_machine()
     print(f"machine    {machine['architecture']}, {machine['cores']} cores, Python {read_versions()['Python']}")
     print(f"date       {time.strftime('%Y-%m-%d')}")
     print(f"source     {RECORDS:,} records, {case.source_bytes:,} bytes; table {ROWS:,} rows x {len(COLUMNS)} columns")
-    print(f"output     {found.bytes:,} bytes, {'identical to' if same else 'NOT'} the oracle's")
+    print(f"output     {output.bytes:,} bytes, {'identical to' if same else 'NOT'} the oracle's")
     print(f"time       {run.wall:.1f} s with start of Spark, {run.result['seconds']:.1f} s the job")
     print(f"memory     {run.peak / GIB:.2f} GiB peak of the whole process tree, Spark driver heap 2 GiB")
     return 0 if same else 1

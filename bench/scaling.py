@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.data import size_text
-from bench.report import JOB, Measurements, case_text, pipe_table
+from bench.report import JOB, SPARK, Measurements, case_size, case_text, pipe_table
 
 CORES_PER_WORKER = 4  # G.1X: 4 vCPU, 16 GB, 1 DPU (AWS Glue guide, "Worker types")
 DOLLARS_PER_DPU_HOUR = 0.44
@@ -44,15 +44,18 @@ class Model:
 
 
 def fit(results: Mapping[str, Any]) -> Model:
-    """The model by least squares; a lookup counts as no rows of the table.
+    """The model by least squares, of the Spark engine on JSON Lines; a lookup counts as no rows of the table.
+
+    Where the Spark engine has no runs of its own, the job had no other.
 
     Raises:
         ValueError: the sizes that were measured do not determine it.
     """
-    found = Measurements(results)
-    sizes = [(case["records"], case["rows"]) for case in results["cases"]]
-    jobs = [(size, run) for size in sizes if (run := found.get(JOB, *size))]
-    floors = [(rows, run) for records, rows in sizes if (run := found.get("floor", records, rows))]
+    measurements = Measurements(results)
+    name = SPARK if any(SPARK in case["runs"] for case in results["cases"]) else JOB
+    sizes = [(case["records"], case["rows"]) for case in results["cases"] if not case_size(case).array]
+    jobs = [(size, run) for size in sizes if (run := measurements.get(name, *size))]
+    floors = [(rows, run) for records, rows in sizes if (run := measurements.get("floor", records, rows))]
     matrix = [(1.0, records / 1e6, rows / 1e6 if "scan plan" in run.remarks else 0.0) for (records, rows), run in jobs]
     whole = [run.seconds / rows * 1e6 for rows, run in floors if "reads the whole table" in run.remarks]
     if not whole or np.linalg.matrix_rank(np.array(matrix)) < 3:  # noqa: PLR2004

@@ -20,11 +20,13 @@ import pyarrow.compute as pc
 from pyarrow import csv
 
 from bench import data
-from bench.measure import ROOT, Limits, Measured, measure
-from local import glue
-from local.deploy import Pipeline, deploy, jdbc_jar
-from local.services import Aws, MariaDB
-from tests import oracle
+from bench.data import CaseSize
+from bench.measure import ROOT, Bounds, Measured, measure
+from local.glue import service
+from local.glue.deploy import Pipeline, deploy, jdbc_jar
+from local.services.aws import Aws
+from local.services.databases import MariaDB
+from reference import oracle
 
 PIPELINE = Pipeline("bench", "big", "bench-source", "in/big.json", "bench-output", "out/big.csv")
 # A pool that holds the table of 2 M rows, and not that of 20 M.
@@ -64,12 +66,12 @@ class Case:
     """One source on one table.
 
     Attributes:
+        size: Of both.
         expected: The CSV.
         counts: What a run must report, under the job's names.
     """
 
-    records: int
-    rows: int
+    size: CaseSize
     source_bytes: int
     expected: Fingerprint
     counts: Mapping[str, Any] = field(repr=False)
@@ -106,10 +108,11 @@ class Stage:
         self._database, self._aws = database, aws
         self._s3 = aws.client("s3")
         self.rows = 0
+        self._expectations: dict[tuple[int, int], tuple[Fingerprint, dict[str, Any]]] = {}
         deploy(aws, database, PIPELINE, ROOT / "glue_job.py")
 
     def make_table(self, rows: int) -> Table:
-        """Makes the table, in the place of the one that was there, and reads it once."""
+        """Replaces the table by one of so many rows, and reads it once."""
         with self._database.connect(autocommit=True) as connection, connection.cursor() as cursor:
             began = time.monotonic()
             for statement in data.table_statements(rows):
@@ -126,65 +129,91 @@ class Stage:
         self.rows = rows
         return Table(rows, seconds, int(size), sorted(counting)[COUNT_REPEATS // 2])
 
-    def make_case(self, records: int) -> Case:
-        """Puts a source for the table that is there, and works out by the oracle what a run must publish."""
-        counts: dict[str, Any] = {}
-        with tempfile.TemporaryFile() as source, tempfile.NamedTemporaryFile() as output:
-            for chunk in self._chunks(records):
-                source.write(chunk + b"\n")
-                add_expected(output, counts, self._overlay(chunk))
+    def make_case(self, records: int, *, array: bool = False) -> Case:
+        """Uploads a source, as JSON Lines or an array; returns it with what a run on the present table must publish."""
+        with tempfile.TemporaryFile() as source:
+            for number, chunk in enumerate(self._chunks(records)):
+                source.write((data.as_array(chunk, first=number == 0) if array else chunk) + b"\n")
+            source.write(b"]\n" if array else b"")
             size = source.tell()
             source.seek(0)
             self._s3.upload_fileobj(source, PIPELINE.source_bucket, PIPELINE.source_key)
+        if (records, self.rows) not in self._expectations:  # the records of an array publish what lines with them do
+            self._expectations[records, self.rows] = self._expect(records)
+        expected, counts = self._expectations[records, self.rows]
+        return Case(CaseSize(records, self.rows, array), size, expected, counts)
+
+    def _expect(self, records: int) -> tuple[Fingerprint, dict[str, Any]]:
+        """What the oracle publishes and counts."""
+        counts: dict[str, Any] = {}
+        with tempfile.NamedTemporaryFile() as output:
+            for chunk in self._chunks(records):
+                add_expected(output, counts, self._overlay(chunk))
             output.flush()
             expected = fingerprint(Path(output.name))
-        known = set(data.source_ids(records, self.rows))
-        alone = (key for key in range(1, self.rows + 1) if key not in known)
+        ids = set(data.source_ids(records, self.rows))
+        unmatched = (key for key in range(1, self.rows + 1) if key not in ids)
         counts |= {
             "unmatched": self.rows - counts["matched"],
-            "unmatched_ids": list(map(str, itertools.islice(alone, 10))),
+            "unmatched_ids": list(map(str, itertools.islice(unmatched, 10))),
             "table_rows": self.rows,
         }
-        return Case(records, self.rows, size, expected, counts)
+        return expected, counts
 
-    def run_job(self, heap: str, limits: Limits, runs: int = 1) -> Measured:
-        """Runs the job as the runner of `local/` does, with a driver heap such as `4g`; the last of `runs` is timed."""
+    def run_job(self, heap: str, bounds: Bounds, runs: int = 1, engine: str = "") -> Measured:
+        """Runs the job as the runner of `local/` does, with a driver heap such as `4g`; the last of `runs` is timed.
+
+        It chooses its engine where none is named.
+        """
         definition = self._aws.client("glue").get_job(JobName=PIPELINE.job)["Job"]
         with tempfile.TemporaryDirectory(prefix="bench-job-") as folder:
             home = Path(folder)
-            (home / "log4j2.properties").write_text(glue.LOG_CONFIGURATION)
-            submit = glue.submit_arguments(home, [jdbc_jar()], "", {**os.environ, "LOCAL_SPARK_MEMORY": heap})
-            environment = {"PYSPARK_PYTHON": sys.executable, "PYSPARK_SUBMIT_ARGS": submit}
+            arguments = definition["DefaultArguments"] | ({"--engine": engine} if engine else {})
+            script, modules = service.fetch_code(self._s3, definition["Command"], arguments, home)
+            variables = {**os.environ, "LOCAL_SPARK_MEMORY": heap}
+            environment = service.job_environment(home, modules, [jdbc_jar()], "", variables)
             command = [
                 sys.executable,
                 str(ROOT / "bench" / "job_process.py"),
                 str(runs),
-                str(ROOT / "glue_job.py"),
-                *glue.script_arguments(PIPELINE.job, definition["DefaultArguments"]),
+                str(script),
+                *service.script_arguments(PIPELINE.job, arguments),
             ]
-            return measure(command, {**self._aws.environment(), **environment}, limits)
+            return measure(command, {**self._aws.environment(), **environment}, bounds)
 
-    def run_peer(self, python: Path, name: str, case: Case, limits: Limits, **changes: float) -> Measured:
-        """Runs a module of `bench.contestants`, its task changed, by the Python that has its libraries."""
+    def run_plain(self, heap: str, case: Case, bounds: Bounds) -> Measured:
+        """Runs plain PySpark by the job's own Python, with Spark as the job has it."""
+        with tempfile.TemporaryDirectory(prefix="bench-plain-") as folder:
+            variables = {**os.environ, "LOCAL_SPARK_MEMORY": heap}
+            environment = service.job_environment(Path(folder), [], [jdbc_jar()], "", variables)
+            return self._run_contestant(sys.executable, "plain", self._task(case, bounds), environment, bounds)
+
+    def run_peer(self, python: Path, name: str, case: Case, bounds: Bounds, **changes: float) -> Measured:
+        """Runs one of `bench.contestants`, its task changed, by the Python that has its libraries."""
+        return self._run_contestant(str(python), name, self._task(case, bounds) | changes, {}, bounds)
+
+    def _task(self, case: Case, bounds: Bounds) -> dict[str, Any]:
         server = {name: getattr(self._database, name) for name in ("host", "port", "user", "password", "database")}
-        task = {
+        return {
             **server,
             "source_bucket": PIPELINE.source_bucket,
             "source_key": PIPELINE.source_key,
             "destination_bucket": PIPELINE.destination_bucket,
             "destination_key": PIPELINE.destination_file,
-            "records": case.records,
-            "rows": case.rows,
+            **case.size._asdict(),
             "output_bytes": case.expected.bytes,
-            "seconds": limits.seconds,
+            "seconds": bounds.seconds,
             "sample_seconds": LOOP_SAMPLE_SECONDS,
-            **changes,
         }
-        environment = {**self._aws.environment(), "BENCH_TASK": json.dumps(task)}
-        return measure([str(python), "-m", "bench.contestants", name], environment, limits)
+
+    def _run_contestant(
+        self, python: str, name: str, task: Mapping[str, Any], environment: Mapping[str, str], bounds: Bounds
+    ) -> Measured:
+        variables = {**self._aws.environment(), **environment, "BENCH_TASK": json.dumps(task)}
+        return measure([python, "-m", "bench.contestants", name], variables, bounds)
 
     def published(self) -> Fingerprint | None:
-        """What a run published, if it did."""
+        """Reads what a run published; None where it published nothing."""
         with tempfile.NamedTemporaryFile() as file:
             try:
                 self._s3.download_fileobj(PIPELINE.destination_bucket, PIPELINE.destination_file, file)
@@ -194,7 +223,7 @@ class Stage:
             return fingerprint(Path(file.name))
 
     def clear(self) -> None:
-        """Takes away what a run published."""
+        """Deletes what a run published."""
         self._s3.delete_object(Bucket=PIPELINE.destination_bucket, Key=PIPELINE.destination_file)
 
     def _chunks(self, records: int) -> Iterator[bytes]:
@@ -210,20 +239,20 @@ class Stage:
             return oracle.overlay([chunk], data.COLUMNS, cursor.fetchall())
 
 
-def add_expected(output: IO[bytes], counts: dict[str, Any], part: oracle.Expected) -> None:
+def add_expected(output: IO[bytes], counts: dict[str, Any], expected: oracle.Expected) -> None:
     """Adds the CSV and the counts of a chunk of the source to those of the chunks before."""
-    output.write(part.csv[part.csv.index(b"\n") + 1 :] if counts else part.csv)
+    output.write(expected.csv[expected.csv.index(b"\n") + 1 :] if counts else expected.csv)
     for name in ("source_records", "matched", "source_only", "filled_cells"):
-        counts[name] = counts.get(name, 0) + part.counts[name]
-    counts["columns"] = part.counts["columns"]
+        counts[name] = counts.get(name, 0) + expected.counts[name]
+    counts["columns"] = expected.counts["columns"]
 
 
-def differences(case: Case, found: Fingerprint | None, result: Mapping[str, Any]) -> list[str]:
-    """In what a run's output and counts are not the expected ones; empty when they are."""
+def differences(case: Case, output: Fingerprint | None, result: Mapping[str, Any]) -> list[str]:
+    """Lists what of a run's output and counts is not as expected."""
     wrong = [name for name, value in case.counts.items() if name in result and result[name] != value]
-    if found is None:
+    if output is None:
         return [*wrong, "no output"]
-    if found.rows != case.expected.rows:
-        return [*wrong, f"{found.rows} rows"]
-    names = dict.fromkeys([*case.expected.columns, *found.columns])
-    return wrong + [f"column {name}" for name in names if case.expected.columns.get(name) != found.columns.get(name)]
+    if output.rows != case.expected.rows:
+        return [*wrong, f"{output.rows} rows"]
+    names = dict.fromkeys([*case.expected.columns, *output.columns])
+    return wrong + [f"column {name}" for name in names if case.expected.columns.get(name) != output.columns.get(name)]

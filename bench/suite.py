@@ -13,26 +13,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.data import parse_size, size_text
-from bench.measure import GIB, ROOT, Limits, Measured
-from bench.report import JOB, WARM
+from bench.data import CaseSize, parse_case, size_text
+from bench.measure import GIB, ROOT, Bounds, Measured
+from bench.report import JOB, PLAIN, SPARK, WARM, case_text
 from bench.stage import Case, Stage, differences
-from local.services import ServiceError
+from local.services.processes import ServiceError
 
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-RUNS = {JOB: 1, WARM: 2}  # of the job in one session, the last of which is timed
+# Runs of the job in one session, the last of which is timed, and its engine where it does not choose.
+JOBS = {JOB: (1, ""), SPARK: (1, "spark"), WARM: (2, "")}
 WARM_ROWS = 2_000_000  # of the largest table where the job is run once more in its session: that shows what is cold
-# The peers of which the job must be the fastest, then the loop it replaced and the floor nobody gets under.
-CONTESTANTS = (JOB, WARM, "polars", "duckdb", "pandas", "loop", "floor")
-GRID = "20kx2M,1Mx2M,5Mx2M,20kx20M,1Mx20M,5Mx20M"
+# The job, the peers of which it must be the fastest, then the loop it replaced and the floor nobody gets under.
+CONTESTANTS = (JOB, SPARK, WARM, PLAIN, "polars", "duckdb", "pandas", "loop", "floor")
+GRID = "30kx50k,20kx2M,1Mx2M,5Mx2M,array-5Mx2M,20kx20M,1Mx20M,5Mx20M"
+# Who is not run where the source is an array, and why.
+NO_ARRAYS = {"loop": "the loop is the same as over JSON Lines"}
 HEAP = "4g"
 MEMORY_SHARE = 0.8
 SPARE_BYTES = GIB  # left to everything else on the machine
 OUT = ("out of memory", "out of time")
 # Seconds of a run: fixed, per million source records, per million table rows. Measured on two cores; for the estimate.
 COSTS = {
-    JOB: (28, 26, 7),
-    WARM: (36, 34, 12),
+    JOB: (8, 3, 2),
+    SPARK: (25, 8, 3.5),
+    WARM: (10, 6, 4),
+    PLAIN: (22, 30, 8),
     "polars": (1, 2, 3),
     "duckdb": (1, 4, 2),
     "pandas": (1, 6, 20),
@@ -47,41 +52,36 @@ class Options:
     """What to run.
 
     Attributes:
-        cases: Sizes as (source records, table rows).
         seconds: Wall seconds a run may take.
     """
 
-    cases: Sequence[tuple[int, int]]
+    cases: Sequence[CaseSize]
     contestants: Sequence[str]
     repeats: int
     seconds: float
 
-    def contestants_at(self, rows: int) -> list[str]:
-        """Who runs on a table of so many rows."""
-        return [name for name in self.contestants if name != WARM or rows <= WARM_ROWS]
+    def contestants_at(self, size: CaseSize) -> list[str]:
+        """Names the contestants that take part in a case."""
+        return [name for name in self.contestants if name != WARM or (size.rows <= WARM_ROWS and not size.array)]
 
 
-def parse_cases(text: str) -> list[tuple[int, int]]:
-    """`20kx2M,1Mx2M` as sizes, by table, so that each table is made once.
+def parse_cases(text: str) -> list[CaseSize]:
+    """`30kx50k,20kx2M,array-5Mx2M` as sizes, by table, so that each table is made once, the smallest first.
 
     Raises:
         ValueError: the text is no list of cases.
     """
-    pairs = [tuple(map(parse_size, case.split("x"))) for case in text.split(",")]
-    return sorted({(records, rows) for records, rows in pairs}, key=lambda case: case[::-1])
-
-
-def case_name(records: int, rows: int) -> str:
-    """A case in words."""
-    return f"{size_text(records)} x {size_text(rows)}"
+    return sorted(set(map(parse_case, text.split(","))), key=lambda size: (size.rows, size.array, size.records))
 
 
 def estimate(options: Options) -> float:
-    """Seconds that all of it may take."""
+    """Estimates how many seconds the whole benchmark may take."""
     total = 0.0
-    for records, rows in options.cases:
-        sizes = (1, records / 1e6, rows / 1e6)
-        for name in options.contestants_at(rows):
+    for size in options.cases:
+        sizes = (1, size.records / 1e6, size.rows / 1e6)
+        for name in options.contestants_at(size):
+            if size.array and name in NO_ARRAYS:
+                continue
             seconds = sum(cost * size for cost, size in zip(COSTS[name], sizes, strict=True))
             total += options.repeats * min(seconds, options.seconds)
         total += sum(cost * size for cost, size in zip(DATA_COSTS, sizes, strict=True))
@@ -97,7 +97,7 @@ def read_machine() -> dict[str, Any]:
 
 
 def read_versions() -> dict[str, str]:
-    """Versions that no contestant tells."""
+    """Reads the versions that no contestant reports."""
     commit = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
     return {
         # Git refuses a clone that another user owns.
@@ -109,7 +109,7 @@ def read_versions() -> dict[str, str]:
 def memory_limit() -> int:
     """Bytes a run may take: a share of the machine, and no more than is free now."""
     lines = Path("/proc/meminfo").read_text().splitlines()
-    sizes = {name: int(rest.split()[0]) * 1024 for name, rest in (line.split(":") for line in lines)}
+    sizes = {name: int(size.split()[0]) * 1024 for name, size in (line.split(":") for line in lines)}
     return int(min(MEMORY_SHARE * sizes["MemTotal"], sizes["MemAvailable"] - SPARE_BYTES))
 
 
@@ -123,7 +123,8 @@ def measured_run(measured: Measured, stage: Stage, case: Case) -> dict[str, Any]
         "cpu": measured.cpu,
         "peak": measured.peak,
     }
-    run |= {name: result[name] for name in ("session", "plan", "lookup", "libraries", "done") if name in result}
+    facts = ("session", "engine", "plan", "lookup", "libraries", "done")
+    run |= {name: result[name] for name in facts if name in result}
     if measured.status != "ok":
         return run | {"log": measured.log}
     if "extrapolated" not in result and "lookup" not in result:  # the loop's sample and the floor publish no CSV
@@ -136,7 +137,7 @@ class Suite:
 
     def __init__(self, stage: Stage, options: Options, target: Path, command: str) -> None:
         self._stage, self._options, self._target = stage, options, target
-        self._out: list[tuple[str, int, int, str]] = []
+        self._out: list[tuple[str, CaseSize, str]] = []
         self.results: dict[str, Any] = {
             "date": time.strftime("%Y-%m-%d"),
             "command": command,
@@ -151,23 +152,22 @@ class Suite:
 
     def run(self) -> None:
         """All cases, the JSON written after each."""
-        for records, rows in self._options.cases:
-            if self._stage.rows != rows:
-                say(f"table of {size_text(rows)} rows")
-                table = self._stage.make_table(rows)
-                say(f"  made in {table.seconds:.0f} s, {table.bytes / GIB:.1f} GiB")
+        for size in self._options.cases:
+            if self._stage.rows != size.rows:
+                print_progress(f"table of {size_text(size.rows)} rows")
+                table = self._stage.make_table(size.rows)
+                print_progress(f"  made in {table.seconds:.0f} s, {table.bytes / GIB:.1f} GiB")
                 self.results["tables"].append(asdict(table))
-            say(f"{case_name(records, rows)}: source and expected output")
-            case = self._stage.make_case(records)
-            names = self._options.contestants_at(rows)
+            print_progress(f"{case_text(*size)}: source and expected output")
+            case = self._stage.make_case(size.records, array=size.array)
+            names = self._options.contestants_at(size)
             runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
             for name in self._turns(names):
                 if not runs[name] or runs[name][-1]["status"] == "ok":
                     runs[name].append(self._one(name, case))
             self.results["cases"].append(
                 {
-                    "records": records,
-                    "rows": rows,
+                    **size._asdict(),
                     "source_bytes": case.source_bytes,
                     "output_bytes": case.expected.bytes,
                     "runs": runs,
@@ -176,43 +176,47 @@ class Suite:
             save(self.results, self._target)
 
     def _turns(self, names: list[str]) -> Iterator[str]:
-        """Who runs when: all once, then all again, each round begun by another."""
+        """Orders the runs: all contestants once, then all again, each round begun by another."""
         for turn in range(self._options.repeats):
-            at = turn % len(names)
-            yield from names[at:] + names[:at]
+            first = turn % len(names)
+            yield from names[first:] + names[:first]
 
     def _one(self, name: str, case: Case) -> dict[str, Any]:
-        for loser, records, rows, status in self._out:
-            if loser == name and records <= case.records and rows <= case.rows:
-                return {"status": status, "at": case_name(records, rows)}
-        limits = Limits(self._options.seconds, memory_limit())
+        if case.size.array and name in NO_ARRAYS:
+            return {"status": "skipped", "reason": NO_ARRAYS[name]}
+        for loser, size, status in self._out:
+            if loser == name and all(less <= more for less, more in zip(size, case.size, strict=True)):
+                return {"status": status, "at": case_text(*size)}
+        bounds = Bounds(self._options.seconds, memory_limit())
         self._stage.clear()
-        if name in RUNS:
-            measured = self._stage.run_job(HEAP, limits, RUNS[name])
+        if name in JOBS:
+            measured = self._stage.run_job(HEAP, bounds, *JOBS[name])
+        elif name == PLAIN:
+            measured = self._stage.run_plain(HEAP, case, bounds)
         else:
-            measured = self._stage.run_peer(PEER_PYTHON, name, case, limits)
+            measured = self._stage.run_peer(PEER_PYTHON, name, case, bounds)
         run = measured_run(measured, self._stage, case)
         if measured.status in OUT:
-            self._out.append((name, case.records, case.rows, measured.status))
+            self._out.append((name, case.size, measured.status))
         seconds = f"{run['seconds']:8.2f} s" if run["seconds"] else f"{measured.wall:8.2f} s wall"
-        say(f"  {name:<8}{seconds}  {measured.peak / GIB:6.2f} GiB  {measured.status}  {remarks(run)}")
+        print_progress(f"  {name:<8}{seconds}  {measured.peak / GIB:6.2f} GiB  {measured.status}  {remarks(run)}")
         if measured.status == "failed":
-            say("\n".join(measured.log))
+            print_progress("\n".join(measured.log))
         return run
 
 
 def remarks(run: Mapping[str, Any]) -> str:
-    """What is to be said of a run beside its numbers."""
+    """Says in one line what a reader should know of a run beside its numbers."""
     return " ".join(
         [
-            *([run["plan"]] if "plan" in run else []),
+            *(run[name] for name in ("engine", "plan") if name in run),
             *([f"extrapolated from {run['done']} records"] if "done" in run else []),
             *([f"DIFFERS: {', '.join(run['differs'])}"] if run.get("differs") else []),
         ]
     )
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Prints progress."""
     print(text, flush=True)
 
@@ -226,12 +230,12 @@ def save(results: Mapping[str, Any], target: Path) -> None:
 
 
 def check_peers(contestants: Sequence[str]) -> None:
-    """Sees to it that the libraries of the peers are there.
+    """Checks that the libraries of the peers are installed.
 
     Raises:
         ServiceError: they are not.
     """
-    if set(contestants) - set(RUNS) and not PEER_PYTHON.exists():
+    if set(contestants) - {*JOBS, PLAIN} and not PEER_PYTHON.exists():
         message = f"{PEER_PYTHON.relative_to(ROOT)} is missing. Run: make bench-setup"
         raise ServiceError(message)
 

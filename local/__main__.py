@@ -6,9 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from local import demo, report
-from local.glue import RunnerError, run_job
-from local.services import ServiceError, exit_on_sigterm
+from local import demo
+from local.glue.service import RunnerError, run_job
+from local.pages import report
+from local.services.processes import ServiceError, exit_on_sigterm
 
 USAGE = (
     "python -m local run JOB_NAME [--key value ...]  |  python -m local report RUN.json [PAGE.html]  |  "
@@ -39,9 +40,9 @@ def main(argv: Sequence[str]) -> int:
         if command == "run":
             return run(arguments)
         if command == "report" and len(arguments) in {1, 2}:
-            place, *page = arguments
-            target = Path(page[0]) if page else Path("build") / f"{Path(place).name}.html"
-            print(report.write(place, target))
+            location, *page = arguments
+            target = Path(page[0]) if page else Path("build") / f"{Path(location).name}.html"
+            print(report.write(location, target))
             return 0
         if command == "demo" and set(arguments) <= {"--keep", "--pictures"}:
             return demo.main(keep="--keep" in arguments, pictures="--pictures" in arguments)

@@ -19,10 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from local import browser, report, slack_page
-from local.deploy import Pipeline, deploy
-from local.glue import run_job
-from local.services import Aws, MariaDB, SlackReceiver, start_process, stop_process
+from local.glue.deploy import Pipeline, deploy
+from local.glue.service import run_job
+from local.pages import browser, report, slack_page
+from local.services.aws import Aws
+from local.services.databases import MariaDB
+from local.services.processes import start_process, stop_process
+from local.services.slack import SlackReceiver
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 50_000
@@ -136,13 +139,13 @@ def preview(data: bytes, *, colour: bool) -> Iterator[str]:
     """The first rows of the CSV as an aligned table that shows the origin of each cell."""
     rows = csv.reader(io.StringIO(data.decode(), newline=""))
     header = next(rows)
-    shown = [row for row, _ in zip(rows, range(PREVIEW_ROWS), strict=False)]
+    first_rows = [row for row, _ in zip(rows, range(PREVIEW_ROWS), strict=False)]
     widths = [
         min(max(width(cell.replace("\n", "⏎")) + 1 for cell in column), CELL_WIDTH)
-        for column in zip(header, *shown, strict=True)
+        for column in zip(header, *first_rows, strict=True)
     ]
     yield "  " + "  ".join(fit(name, size) for name, size in zip(header, widths, strict=True))
-    for number, row in enumerate(shown, 1):
+    for number, row in enumerate(first_rows, 1):
         cells = []
         for name, cell, size in zip(header, row, widths, strict=True):
             kind = origin(sample_record(number), name, cell)
@@ -175,7 +178,8 @@ def show_message(message: Mapping[str, Any]) -> None:
     for block in message["blocks"]:
         if "fields" in block:
             facts = [field["text"].replace("*", "").split("\n", 1) for field in block["fields"]]
-            lines = [f"{fit(name, 16)} {value}" for name, value in facts]
+            columns = max(width(name) for name, _ in facts)
+            lines = [f"{fit(name, columns)}  {value}" for name, value in facts]
             text = "\n".join(line.replace("\n", " · ") for line in lines)
         else:
             text = " · ".join(item["text"] for item in block.get("elements", [block.get("text")]))
@@ -185,7 +189,7 @@ def show_message(message: Mapping[str, Any]) -> None:
 
 def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: SlackReceiver) -> None:
     """Keeps the services up, says how to use them, and shows further Slack messages."""
-    seen = len(slack.messages)
+    message_count = len(slack.messages)
     print("\nThe services stay up until Ctrl-C. In another terminal, in this folder:\n")
     for name, value in environment.items():
         print(f"  export {name}={value}")
@@ -199,10 +203,10 @@ def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: Sl
     print(f"  mariadb {login} {database.database} < my_table.sql")
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            for message in slack.messages[seen:]:
+            for message in slack.messages[message_count:]:
                 print("\nSlack message")
                 show_message(message)
-                seen += 1
+                message_count += 1
             threading.Event().wait(0.5)
 
 
@@ -229,8 +233,8 @@ def show_outcome(aws: Aws, slack: SlackReceiver, result: Mapping[str, Any] | Non
         "as Slack shows it": page,
     }
     print("\nIn a browser")
-    for name, place in pages.items():
-        print(f"  {name:<20}{place.relative_to(ROOT)}")
+    for name, path in pages.items():
+        print(f"  {name:<20}{path.relative_to(ROOT)}")
 
 
 def fetch(aws: Aws, key: str) -> Path:

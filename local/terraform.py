@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.services import ServiceError, run_process, start_process
+from local.services.processes import ServiceError, run_process, start_process
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("*.tf", "*.json", "glue_job.py", ".terraform.lock.hcl", "tests/terraform/**/*.*")
+COPIED = ("*.tf", "*.json", "glue_job.py", "overlay/**/*.py", ".terraform.lock.hcl", "tests/terraform/**/*.*")
 PROVIDER = "*.*/hashicorp/aws"  # below the name of a registry
 UNPACKED = f"{PROVIDER}/*/*/terraform-provider-aws_*"  # version, platform
 # Where providers lie without a download: Terraform's implied mirrors, then the usual software roots.
@@ -27,13 +27,13 @@ LOCAL_BACKEND = 'terraform {\n  backend "local" {}\n}\n'
 def plugin_dir() -> Path | None:
     """A folder of unpacked providers that holds the AWS provider, or None where `init` must download it."""
     cache = os.environ.get("TF_PLUGIN_CACHE_DIR")
-    for place in filter(None, (cache, *MIRRORS)):
-        if any(Path(place).expanduser().glob(UNPACKED)):
-            return Path(place).expanduser()
+    for folder in filter(None, (cache, *MIRRORS)):
+        if any(Path(folder).expanduser().glob(UNPACKED)):
+            return Path(folder).expanduser()
     for root in SOFTWARE_ROOTS:
         for depth in ("*", "*/*", "*/*/*"):
-            if found := next(Path(root).glob(f"{depth}/{PROVIDER}"), None):
-                return found.parents[2]
+            if provider := next(Path(root).glob(f"{depth}/{PROVIDER}"), None):
+                return provider.parents[2]
     return None
 
 
@@ -57,8 +57,8 @@ class Terraform:
         self._backend = dict(backend or {})
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
         # The provider is started anew for each command, and spends a quarter of its time on collecting garbage.
-        given = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
-        self.environment = inherited | given | dict(environment)
+        defaults = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "GOGC": "400"}
+        self.environment = inherited | defaults | dict(environment)
         for pattern in COPIED:
             for file in ROOT.glob(pattern):
                 target = folder / file.relative_to(ROOT)
@@ -91,11 +91,11 @@ class Terraform:
         )
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Terraform to its end, both streams in `stdout`."""
+        """Runs Terraform to its end; both streams are in `stdout`."""
         return run_process(self.command(*arguments), self.folder, self.environment)
 
     def do(self, *arguments: str) -> str:
-        """What Terraform printed.
+        """Runs Terraform and returns what it printed.
 
         Raises:
             ServiceError: it failed.

@@ -12,6 +12,10 @@ from mask import secrets
 MARKER = "<!-- terraform-plan -->"
 # GitHub takes 65,536 characters; some count two.
 LIMIT = 32_000
+# Each change of the code is a new object for every module, and the end of every old one: their names tell enough.
+CODE = re.compile(r"^(  # aws_s3_object\.code\[.+\n)(?:  # .+\n)*  [-+] .+\{\n(?:      .*\n)+    \}\n\n?", re.MULTILINE)
+# A job names every module in one line, and a plan shows that line as it was and as it will be.
+LONG_LINE = re.compile(r"^(.{400}).+$", re.MULTILINE)
 TITLES = {"true": "Terraform plan", "false": "Terraform plan: no changes", "error": "Terraform plan failed"}
 
 
@@ -26,7 +30,7 @@ def report(text: str, changes: str, credentials: str, url: str) -> str:
     """
     for secret in secrets(credentials):
         text = text.replace(secret, "***")
-    text = text.strip()
+    text = LONG_LINE.sub(r"\1 [...]", CODE.sub(r"\1", text.strip()))
     counts = re.findall(r"^Plan: .+$", text, re.MULTILINE)
     notice = ""
     if len(text) > LIMIT:

@@ -1,7 +1,8 @@
 """What a user would pick instead of the job: a module each, run in an environment of its own (requirements/bench.txt).
 
 A contestant reads the source from S3 and the table from MariaDB, writes the CSV to S3, and tells what the job tells:
-how many records matched, how many rows of the table the source lacks, and the first ten ids of these.
+how many records matched, how many rows of the table the source lacks, and the first ten ids of these. One is not like
+that: plain PySpark runs in the job's environment, has a session to start, and tells nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ class Task:
 
     Attributes:
         records, rows: Sizes of source and table.
+        array: Whether the source is one JSON array, not JSON Lines.
         output_bytes: Size of the CSV, for the floor, which writes as many bytes; 0 where nobody has written it yet.
         seconds: What the loop over rows may take; where it would take longer it is extrapolated.
         sample_seconds: What it takes at least before that is decided.
@@ -43,6 +45,7 @@ class Task:
     destination_key: str
     records: int
     rows: int
+    array: bool
     output_bytes: int
     seconds: float
     sample_seconds: float
@@ -61,7 +64,7 @@ class Task:
 
 
 class Contestant(Protocol):
-    """A module of this package."""
+    """A module of this package; one that has a session to start has a function `start`, which is timed apart."""
 
     LIBRARIES: tuple[str, ...]
 
@@ -70,12 +73,13 @@ class Contestant(Protocol):
 
 
 def s3_client() -> Any:
-    """An S3 client without the checksums that newer versions of boto3 add and Glue's does not."""
-    config = Config(request_checksum_calculation="when_required", response_checksum_validation="when_required")
+    """An S3 client without the checksums that newer versions of boto3 add and Glue's does not know."""
+    names = ("request_checksum_calculation", "response_checksum_validation")
+    config = Config(**{name: "when_required" for name in names if name in Config.OPTION_DEFAULTS})
     return boto3.client("s3", config=config, endpoint_url=os.environ["AWS_ENDPOINT_URL"])
 
 
-def table_query(where: str = "") -> str:
+def table_query(condition: str = "") -> str:
     """The table with its values as the database prints them; only the id is a number."""
     texts = [name if name == "id" else f"CAST({name} AS CHAR) AS {name}" for name in COLUMNS]
-    return f"SELECT {', '.join(texts)} FROM big {where}".rstrip()
+    return f"SELECT {', '.join(texts)} FROM big {condition}".rstrip()

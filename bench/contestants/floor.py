@@ -25,8 +25,8 @@ def run(task: Task) -> Mapping[str, Any]:
     if task.records * LOOKUP_SHARE <= task.rows:
         ids = sorted(key for key in source_ids(task.records, task.rows) if key <= task.rows)
         share = -(-len(ids) // PARTITIONS)  # connectorx opens a connection for every query
-        batches = (map(str, ids[start : start + share]) for start in range(0, len(ids), share))
-        queries = [table_query(f"WHERE id IN ({','.join(batch)})") for batch in batches]
+        id_lists = (map(str, ids[start : start + share]) for start in range(0, len(ids), share))
+        queries = [table_query(f"WHERE id IN ({','.join(id_list)})") for id_list in id_lists]
         connectorx.read_sql(task.url("mysql"), queries, **options)
     else:
         connectorx.read_sql(task.url("mysql"), table_query(), partition_on="id", partition_num=PARTITIONS, **options)

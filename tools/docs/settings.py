@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.measure import GIB
 from bench.report import BIG_TABLE, JOB, MIDDLE, SMALL, TABLE, Measurements, Summary, case_text, pipe_table
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 FILES = ("configs", "common_settings")
 TEXT = {"ja": "x-ja", "en": "description"}  # where a field of a schema has its text
 HEADER = {
@@ -51,15 +51,15 @@ def fields(name: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
 
 
 def fields_below(
-    schema: Mapping[str, Any], at: str, *, required: bool
+    schema: Mapping[str, Any], path: str, *, required: bool
 ) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
     """The values below an object; they are required where all objects above them are."""
-    for name, one in schema.get("properties", {}).items():
+    for name, field in schema.get("properties", {}).items():
         needed = required and name in schema.get("required", [])
-        if "properties" in one:
-            yield from fields_below(one, f"{at}{name}.", required=needed)
+        if "properties" in field:
+            yield from fields_below(field, f"{path}{name}.", required=needed)
         elif name != "$schema":
-            yield f"{at}{name}", one, needed
+            yield f"{path}{name}", field, needed
 
 
 def allowed(field: Mapping[str, Any]) -> list[str]:
@@ -98,7 +98,7 @@ def marked_text(field: Mapping[str, Any], language: str) -> str:
 
 
 def default(field: Mapping[str, Any], language: str, *, required: bool) -> str:
-    """What stands in for a field that is left out."""
+    """Names what is used where a field is left out."""
     if required:
         return REQUIRED[language]
     if "default" not in field:
@@ -109,29 +109,29 @@ def default(field: Mapping[str, Any], language: str, *, required: bool) -> str:
 
 
 def by_hand(language: str) -> Iterator[str]:
-    """What one would write by hand against the job: seconds and peak memory of docs/benchmark.json."""
+    """Compares the job with what one would write by hand: seconds and peak memory of docs/benchmark.json."""
     results = json.loads((ROOT / "docs" / "benchmark.json").read_text(encoding="utf-8"))
-    found = Measurements(results)
+    measurements = Measurements(results)
     cases = ((SMALL, TABLE), (MIDDLE, TABLE), (SMALL, BIG_TABLE), (MIDDLE, BIG_TABLE))
-    yield from pipe_table(BY_HAND[language], (by_hand_row(found, case, language) for case in cases))
+    yield from pipe_table(BY_HAND[language], (by_hand_row(measurements, case, language) for case in cases))
     yield ""
     yield WORDS[language]["limit"].format(results["seconds_limit"])
 
 
-def by_hand_row(found: Measurements, case: Sequence[int], language: str) -> tuple[str, ...]:
+def by_hand_row(measurements: Measurements, case: tuple[int, int], language: str) -> tuple[str, ...]:
     """One case."""
     words = WORDS[language]
 
     def seconds(name: str) -> str:
-        one = found.get(name, *case)
-        if one is None:
-            known, _, earlier = found.status(name, *case).partition(" at ")
-            return words.get(known, known) + (words["earlier"].format(earlier) if earlier else "")
-        rough = words["extrapolated"] if any("extrapolated" in remark for remark in one.remarks) else ""
-        return f"{rough}{one.seconds:,.1f} s"
+        result = measurements.get(name, *case)
+        if result is None:
+            status, _, earlier = measurements.status(name, *case).partition(" at ")
+            return words.get(status, status) + (words["earlier"].format(earlier) if earlier else "")
+        rough = words["extrapolated"] if any("extrapolated" in remark for remark in result.remarks) else ""
+        return f"{rough}{result.seconds:,.1f} s"
 
-    def memory(one: Summary | None) -> str:
-        return f"{one.peak / GIB:.2f} GiB" if one else "-"
+    def memory(result: Summary | None) -> str:
+        return f"{result.peak / GIB:.2f} GiB" if result else "-"
 
-    peaks = f"{memory(found.get('pandas', *case))} → {memory(found.get(JOB, *case))}"
+    peaks = f"{memory(measurements.get('pandas', *case))} → {memory(measurements.get(JOB, *case))}"
     return case_text(*case), seconds("loop"), seconds("pandas"), seconds(JOB), peaks

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from local.services import ServiceError
+from local.services.processes import ServiceError
 
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 SECONDS = 60
@@ -19,22 +19,22 @@ def run(page: Path, *options: str) -> str:
     Raises:
         ServiceError: there is no browser, or it failed.
     """
-    found = next(filter(None, map(shutil.which, PROGRAMS)), None)
-    if not found:
+    program = next(filter(None, map(shutil.which, PROGRAMS)), None)
+    if not program:
         message = "Chromium is not installed. Run: apt-get install chromium-headless-shell"
         raise ServiceError(message)
     with tempfile.TemporaryDirectory(prefix="chromium-") as home:
         # No sandbox: root may not have one, and the page is our own.
         common = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={home}"]
         done = subprocess.run(  # noqa: S603
-            [found, *common, *options, page.resolve().as_uri()],
+            [program, *common, *options, page.resolve().as_uri()],
             capture_output=True,
             text=True,
             timeout=SECONDS,
             check=False,
         )
     if done.returncode:
-        message = f"{found} failed:\n{done.stderr[-2000:]}"
+        message = f"{program} failed:\n{done.stderr[-2000:]}"
         raise ServiceError(message)
     return done.stdout
 

@@ -43,13 +43,14 @@ def run(task: Task) -> Mapping[str, Any]:
         )
         database = duckdb.connect()
         database.register("big", big)
+        layout = "array" if task.array else "newline_delimited"
         database.execute(
-            f"CREATE TABLE source AS SELECT row_number() OVER () AS place, * "
-            f"FROM read_json('{records}', format = 'newline_delimited', columns = {{{SCHEMA}}})"
+            f"CREATE TABLE source AS SELECT row_number() OVER () AS position, * "
+            f"FROM read_json('{records}', format = '{layout}', columns = {{{SCHEMA}}})"
         )
         cells = ", ".join(map(cell, OUTPUT_COLUMNS))
         database.execute(
-            f"COPY (SELECT {cells} FROM source LEFT JOIN big USING (id) ORDER BY place) TO '{output}' (HEADER)"
+            f"COPY (SELECT {cells} FROM source LEFT JOIN big USING (id) ORDER BY position) TO '{output}' (HEADER)"
         )
         with output.open("rb") as file:
             task.publish(file)

@@ -1,8 +1,9 @@
-"""Runs a Glue job here as the Glue service would: definition, script and jars come from the AWS API."""
+"""Runs a Glue job here as the Glue service would: definition, script, package and jars come from the AWS API."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import os
 import shlex
 import subprocess
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.services import LOOPBACK, start_process, stop_process
+from local.services.processes import LOOPBACK, start_process, stop_process
 
 # Special parameters that Glue uses up itself (AWS Glue guide, "Using job parameters").
 GLUES_OWN = frozenset(
@@ -70,7 +71,7 @@ def run_job(
         0 when the job succeeded, else 1.
 
     Raises:
-        RunnerError: there is no such job, or its script or a jar cannot be read.
+        RunnerError: there is no such job, or its script, a module or a jar cannot be read.
     """
     variables = {**os.environ, **(environment or {})}
     definition = read_definition(client("glue", variables), job_name)
@@ -80,17 +81,11 @@ def run_job(
     s3 = client("s3", variables)
     with tempfile.TemporaryDirectory(prefix="glue-run-") as folder:
         home = Path(folder)
-        script = fetch(s3, definition["Command"]["ScriptLocation"], home)
-        jars = [fetch(s3, jar, home) for jar in arguments.get("--extra-jars", "").split(",") if jar]
+        script, modules = fetch_code(s3, definition["Command"], arguments, home)
+        jars = [fetch(s3, jar, home) for jar in listed(arguments, "--extra-jars")]
         glues_jar = Path(variables.get("POSTGRESQL_JDBC_JAR") or GLUES_JAR)
         jars += [glues_jar] if glues_jar.is_file() else []
-        (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
-        variables |= {
-            "PYSPARK_PYTHON": sys.executable,
-            "PYSPARK_SUBMIT_ARGS": submit_arguments(home, jars, arguments.get("--conf", ""), variables),
-            "PYTHONUNBUFFERED": "1",
-        }
-        variables.pop("PYTHONPATH", None)  # the uploaded script has to stand alone
+        variables |= job_environment(home, modules, jars, arguments.get("--conf", ""), variables)
         command = [
             sys.executable,
             str(Path(__file__).with_name("bootstrap.py")),
@@ -153,14 +148,64 @@ def fetch(s3: Any, url: str, folder: Path) -> Path:
     Raises:
         RunnerError: it cannot be read.
     """
-    place = urlsplit(url)
-    target = folder / Path(place.path).name
+    parts = urlsplit(url)
+    target = folder / Path(parts.path).name
     try:
-        s3.download_file(place.netloc, place.path.lstrip("/"), str(target))
+        s3.download_file(parts.netloc, parts.path.lstrip("/"), str(target))
     except (ClientError, BotoCoreError) as error:
         message = f"{url}, which the job definition names, cannot be read: {error}"
         raise RunnerError(message) from error
     return target
+
+
+def listed(arguments: Mapping[str, str], name: str) -> list[str]:
+    """The URLs of an argument that takes several, such as `--extra-py-files`."""
+    return [url for url in arguments.get(name, "").split(",") if url]
+
+
+def fetch_code(
+    s3: Any, command: Mapping[str, str], arguments: Mapping[str, str], home: Path
+) -> tuple[Path, list[Path]]:
+    """Downloads a job's script, and its modules side by side into a folder that holds nothing else.
+
+    Raises:
+        RunnerError: one cannot be read.
+    """
+    script = fetch(s3, command["ScriptLocation"], home)
+    folder = home / "modules"
+    folder.mkdir()
+    return script, [fetch(s3, url, folder) for url in listed(arguments, "--extra-py-files")]
+
+
+def job_environment(
+    home: Path, modules: Sequence[Path], jars: Sequence[Path], conf: str, variables: Mapping[str, str]
+) -> dict[str, str]:
+    """The environment variables by which the job's process, its JVM and its workers find what was fetched.
+
+    The modules are given twice, as on Glue. PYTHONPATH, in the place of the caller's, is for the driver, which imports
+    them before there is a Spark context. `--py-files` is for the workers: Spark sends the files to each executor.
+
+    Args:
+        home: The folder of the run, where the process has to start: workers look into its folder first.
+        modules: As `fetch_code` gives them.
+        jars: For the class path.
+        conf: Glue's `--conf`: `a=b --conf c=d`.
+        variables: What the process is given beside these.
+    """
+    (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
+    # The executors of a local cluster work below SPARK_HOME, which is not to fill up: this one goes with the run.
+    spark = home / "spark"
+    spark.mkdir()
+    installed = Path(str(importlib.metadata.distribution("pyspark").locate_file("pyspark")))
+    for name in ("bin", "jars", "python"):
+        (spark / name).symlink_to(installed / name)
+    return {
+        "PYSPARK_PYTHON": sys.executable,
+        "PYSPARK_SUBMIT_ARGS": submit_arguments(home, modules, jars, conf, variables),
+        "PYTHONPATH": str(home / "modules"),
+        "PYTHONUNBUFFERED": "1",
+        "SPARK_HOME": str(spark),
+    }
 
 
 def script_arguments(job_name: str, arguments: Mapping[str, str]) -> list[str]:
@@ -174,14 +219,17 @@ def script_arguments(job_name: str, arguments: Mapping[str, str]) -> list[str]:
     return [token for pair in {**run, **passed}.items() for token in pair]
 
 
-def submit_arguments(home: Path, jars: Sequence[Path], conf: str, variables: Mapping[str, str]) -> str:
-    """The value of PYSPARK_SUBMIT_ARGS. `conf` is Glue's `--conf`: `a=b --conf c=d`."""
+def submit_arguments(
+    home: Path, modules: Sequence[Path], jars: Sequence[Path], conf: str, variables: Mapping[str, str]
+) -> str:
+    """The value of PYSPARK_SUBMIT_ARGS."""
     settings = [
         "spark.ui.enabled=false",
         f"spark.driver.host={LOOPBACK}",
         f"spark.driver.bindAddress={LOOPBACK}",
         f"spark.local.dir={home}",
         f"spark.sql.warehouse.dir={home}",
+        "spark.executorEnv.PYTHONPATH=",  # the driver's, which would reach them on one machine alone
         f"spark.driver.extraJavaOptions=-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
         *(item.strip() for item in conf.split("--conf") if item.strip()),
     ]
@@ -189,6 +237,7 @@ def submit_arguments(home: Path, jars: Sequence[Path], conf: str, variables: Map
         *("--master", variables.get("LOCAL_SPARK_MASTER", "local[*,4]")),
         *("--driver-memory", variables.get("LOCAL_SPARK_MEMORY", "2g")),
         *(("--jars", ",".join(map(str, jars))) if jars else ()),
+        *(("--py-files", ",".join(map(str, modules))) if modules else ()),
         *(token for setting in settings for token in ("--conf", setting)),
         "pyspark-shell",
     ]
@@ -209,7 +258,7 @@ def run_process(
 
 @contextlib.contextmanager
 def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that does not outlive its block, nor do its own children (the JVM, Python workers)."""
+    """Ends a child, and what it has started (the JVM, Python workers), at the end of the block."""
     try:
         yield process
     finally:

@@ -24,7 +24,7 @@ def cell(name: str) -> pl.Expr:
 
 def run(task: Task) -> Mapping[str, Any]:
     """Left join on the id, streaming engine."""
-    source = pl.read_ndjson(task.source().read(), schema=SCHEMA)
+    source = (pl.read_json if task.array else pl.read_ndjson)(task.source().read(), schema=SCHEMA)
     table = pl.read_database_uri(
         table_query(),
         task.url("mysql"),

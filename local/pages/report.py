@@ -14,10 +14,10 @@ import boto3
 import jsonschema
 from botocore.exceptions import BotoCoreError, ClientError
 
-import glue_job
-from local.services import ServiceError
+from local.services.processes import ServiceError
+from overlay.report.slack_text import texts as texts_of_job
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # Beside those of the job itself.
 TEXTS = {
     "ja": {
@@ -82,7 +82,7 @@ h2 { margin: 0 0 12px; font-size: 14px; }
 header { display: flex; gap: 12px; align-items: center; margin-bottom: 4px; }
 .status { padding: 2px 10px; border-radius: 99px; color: #fff; background: var(--good); font-weight: 600; flex: none; }
 .failed .status { background: var(--bad); }
-.places { color: var(--soft); margin: 0 0 16px; overflow-wrap: anywhere; }
+.origin { color: var(--soft); margin: 0 0 16px; overflow-wrap: anywhere; }
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 16px;
   margin-top: 14px; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 10px 20px; margin: 0; }
@@ -111,39 +111,39 @@ HEAD = (
 )
 
 
-def read(place: str) -> dict[str, Any]:
-    """The report in a file or at an s3:// URL.
+def read_report(location: str) -> dict[str, Any]:
+    """The report at a location: a file or an s3:// URL.
 
     Raises:
         ServiceError: it cannot be read, or is no run report.
     """
     try:
-        if place.startswith("s3://"):
-            url = urlsplit(place)
+        if location.startswith("s3://"):
+            url = urlsplit(location)
             client = boto3.client("s3", endpoint_url=os.environ.get("AWS_ENDPOINT_URL"))
-            data = client.get_object(Bucket=url.netloc, Key=place.split("/", 3)[3])["Body"].read()
+            data = client.get_object(Bucket=url.netloc, Key=location.split("/", 3)[3])["Body"].read()
         else:
-            data = Path(place).read_bytes()
+            data = Path(location).read_bytes()
     except (OSError, IndexError, ClientError, BotoCoreError) as error:
-        message = f"{place} cannot be read: {error}"
+        message = f"{location} cannot be read: {error}"
         raise ServiceError(message) from None
     schema = json.loads((ROOT / "schemas" / "run_report.schema.json").read_text())
     try:
         report: dict[str, Any] = json.loads(data)
         jsonschema.Draft7Validator(schema).validate(report)
     except (ValueError, RecursionError) as error:
-        message = f"{place} is not JSON: {error}"
+        message = f"{location} is not JSON: {error}"
         raise ServiceError(message) from None
     except jsonschema.ValidationError as error:
-        message = f"{place} is no run report: {error.json_path}: {error.message[:200]}"
+        message = f"{location} is no run report: {error.json_path}: {error.message[:200]}"
         raise ServiceError(message) from None
     return report
 
 
-def write(place: str, page: Path) -> Path:
-    """Writes the page of a report; returns where."""
+def write(location: str, page: Path) -> Path:
+    """Writes the page of a report; returns its path."""
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(render(read(place)), encoding="utf-8", errors="backslashreplace")
+    page.write_text(render(read_report(location)), encoding="utf-8", errors="backslashreplace")
     return page
 
 
@@ -166,7 +166,7 @@ def row(name: str, middle: str, value: str) -> str:
     return f"<div class=row><span>{text(name)}</span>{middle}<span>{value}</span></div>"
 
 
-def part(count: int, whole: int) -> float:
+def share_of(count: int, whole: int) -> float:
     """A share, from 0 to 1."""
     return count / whole if whole else 0.0
 
@@ -201,7 +201,7 @@ def counts_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
         ("filled_cells", cells, "table", "cells"),
     ):
         if counts[name] or name in {"matched", "source_only", "unmatched", "filled_cells"}:
-            share = part(counts[name], whole)
+            share = share_of(counts[name], whole)
             lines.append((whole_name, row(texts[name], bar((kind, share)), f"{counts[name]:,} ({100 * share:.1f}%)")))
     cards = [
         card(f"{texts[group]}: {whole:,}", *(line for name, line in lines if name == group))
@@ -216,7 +216,7 @@ def stages_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     lines = [
         row(
             texts[stage["stage"]],
-            bar(("gap", part(stage["start"], whole)), ("source", max(part(stage["seconds"], whole), 0.003))),
+            bar(("gap", share_of(stage["start"], whole)), ("source", max(share_of(stage["seconds"], whole), 0.003))),
             f"{stage['seconds']:,.1f} s",
         )
         for stage in report["stages"]
@@ -231,8 +231,8 @@ def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     lines = [
         row(
             column["name"],
-            bar(*((kind, part(column[kind], records)) for kind in kinds)),
-            " · ".join(f"{100 * part(column[kind], records):.0f}%" for kind in kinds),
+            bar(*((kind, share_of(column[kind], records)) for kind in kinds)),
+            " · ".join(f"{100 * share_of(column[kind], records):.0f}%" for kind in kinds),
         )
         for column in report["columns"]
     ]
@@ -242,21 +242,22 @@ def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
 def ids_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     """The first ids that only the table has."""
     ids, count = report["unmatched_ids"], report["counts"]["unmatched"]
-    shown = [f"<code>{text(key)}</code>" for key in ids]
+    items = [f"<code>{text(key)}</code>" for key in ids]
     if count > len(ids):
-        shown.append(f"<span>{text(texts['more'].format(count=f'{count - len(ids):,}'))}</span>")
-    lines = [f"<p class=ids>{' '.join(shown) or text(texts['none'])}</p>"]
-    if whole := report["unmatched_file"]:
-        told = texts["listed"].format(url=whole["url"], rows=f"{whole['rows']:,}")
-        lines.append(f'<p style="margin-top:10px">{text(told)}</p>')
+        items.append(f"<span>{text(texts['more'].format(count=f'{count - len(ids):,}'))}</span>")
+    lines = [f"<p class=ids>{' '.join(items) or text(texts['none'])}</p>"]
+    if whole_list := report["unmatched_file"]:
+        link = texts["listed"].format(url=whole_list["url"], rows=f"{whole_list['rows']:,}")
+        lines.append(f'<p style="margin-top:10px">{text(link)}</p>')
     return card(f"{texts['ids']}: {count:,}", *lines)
 
 
 def facts_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
-    """What else is known of the run."""
+    """The run itself: its id and time, engine and plan, the size of its output, since when it fails."""
     facts = {texts["run"]: report["run_id"] or "-", texts["seconds"]: f"{report['seconds']:,.1f} s"}
     if "output" in report:
-        facts[texts["plan"]] = f"{report['plan']} ({texts[report['plan_reason']]})"
+        choices = ((report[name], report[f"{name}_reason"]) for name in ("engine", "plan"))
+        facts[texts["engine"]] = " · ".join(f"{name} ({texts[reason]})" if reason else name for name, reason in choices)
         facts[texts["output"]] = f"{report['output']['bytes']:,} {texts['bytes']}"
     if report["failing_since"]:
         facts[texts["since"]] = report["failing_since"]
@@ -267,11 +268,11 @@ def facts_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
 
 def render(report: Mapping[str, Any]) -> str:
     """The page of a report that keeps to the schema."""
-    texts = glue_job.TEXTS[report["language"]] | TEXTS[report["language"]]
+    texts = {**texts_of_job(report["language"]), **TEXTS[report["language"]]}
     cards = [facts_card(report, texts)]
     if error := report["error"]:
-        told = (f"<p><b>{text(texts[name])}</b><br>{text(error[name])}</p>" for name in ("cause", "hint"))
-        cards.append(card(f"{texts['failed']}: {texts[error['stage']]}", *told, kind="error"))
+        paragraphs = (f"<p><b>{text(texts[name])}</b><br>{text(error[name])}</p>" for name in ("cause", "hint"))
+        cards.append(card(f"{texts['failed']}: {texts[error['stage']]}", *paragraphs, kind="error"))
     cards += [f'<section class="warning">{text(warning["text"])}</section>' for warning in report.get("warnings", [])]
     if "counts" in report:
         cards += [counts_card(report, texts), columns_card(report, texts)]
@@ -283,7 +284,7 @@ def render(report: Mapping[str, Any]) -> str:
         HEAD.format(language=report["language"], title=text(report["job"]), style=STYLE)
         + f'<body class="{status}"><main><header><span class=status>{text(texts[status])}</span>'
         + f"<h1>{text(report['job'])}</h1></header>"
-        + f"<p class=places>{text(report['ended'])} · {text(report['source'])} → {text(report['destination'])}</p>"
+        + f"<p class=origin>{text(report['ended'])} · {text(report['source'])} → {text(report['destination'])}</p>"
         + "".join(cards)
         + "</main></body></html>\n"
     )

@@ -1,6 +1,6 @@
-"""DESIGN section 2 and 3 once more, with dicts and loops: the reference that the job's bytes are compared with.
+"""Says what a run must publish and count, with dicts and loops: the judge of the job's bytes in tests and bench.
 
-It shares no code with glue_job.py on purpose.
+It stands beside both so that neither imports the other, and shares no code with the job (`overlay`) on purpose.
 """
 
 from __future__ import annotations
@@ -98,54 +98,54 @@ def overlay(
     records = [record for data in sources for record in records_of(data)]
     source_columns = list(dict.fromkeys(name for record in records for name in record))
     output = source_columns + [name for name in columns if name not in source_columns]
-    same = canonical if integer_key else str
-    at = list(columns).index(key)
+    match_of = canonical if integer_key else str
+    key_index = list(columns).index(key)
 
     table: dict[str, list[Sequence[str | None]]] = {}
     for row in rows:
-        if row[at] is not None:
-            table.setdefault(same(row[at]), []).append(row)
+        if row[key_index] is not None:
+            table.setdefault(match_of(row[key_index]), []).append(row)
     chosen = {
         match: min(group, key=lambda row: [(cell is not None, (cell or "").encode()) for cell in row])
         for match, group in table.items()
     }
 
-    seen: set[str] = set()
+    source_matches: set[str] = set()
     matched = filled = missing = 0
     coverage = [[0, 0, 0] for _ in output]  # of each column: cells from the source, from the table, empty
     lines = [csv.line(output)]
     for record in records:
         identity = text_of(record.get(key))
-        match = None if identity is None else same(identity)
+        match = None if identity is None else match_of(identity)
         missing += match is None
         if match is not None:
-            seen.add(match)
-        theirs = dict(zip(columns, chosen[match], strict=True)) if match in chosen else {}
-        matched += bool(theirs)
+            source_matches.add(match)
+        table_cells = dict(zip(columns, chosen[match], strict=True)) if match in chosen else {}
+        matched += bool(table_cells)
         cells = []
         for name, cover in zip(output, coverage, strict=True):
             value = text_of(record.get(name))
             cover[0] += value is not None
-            if value is None and theirs.get(name) is not None:
-                value = theirs[name]
+            if value is None and table_cells.get(name) is not None:
+                value = table_cells[name]
                 filled += 1
                 cover[1] += 1
             cover[2] += value is None
             cells.append(value)
         lines.append(csv.line(cells))
 
-    alone = [row for row in rows if row[at] is None or same(row[at]) not in seen]
-    ids = {row[at] for row in alone if row[at] is not None}
-    first = sorted(ids, key=(lambda text: int(text)) if integer_key else str.encode)[:10]  # type: ignore[arg-type]
-    nulls = sum(row[at] is None for row in rows)
+    unmatched = [row for row in rows if row[key_index] is None or match_of(row[key_index]) not in source_matches]
+    ids = {row[key_index] for row in unmatched if row[key_index] is not None}
+    first_ids = sorted(ids, key=(lambda text: int(text)) if integer_key else str.encode)[:10]  # type: ignore[arg-type]
+    nulls = sum(row[key_index] is None for row in rows)
     counts = {
         "source_records": len(records),
         "matched": matched,
         "source_only": len(records) - matched,
         "filled_cells": filled,
-        "unmatched": len(alone),
-        "unmatched_ids": first,
-        "source_duplicates": len(records) - missing - len(seen),
+        "unmatched": len(unmatched),
+        "unmatched_ids": first_ids,
+        "source_duplicates": len(records) - missing - len(source_matches),
         "missing_ids": missing,
         "table_rows": len(rows),
         "table_duplicates": len(rows) - nulls - len(table),

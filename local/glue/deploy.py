@@ -1,16 +1,19 @@
-"""Makes through the AWS API what Terraform makes for one pipeline: secret, connection, script, jar and job."""
+"""Makes through the AWS API what Terraform makes for one pipeline: secret, connection, code, jar and job."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from local.services import Aws, MariaDB, PostgreSQL, ServiceError
+from local.services.aws import Aws
+from local.services.databases import MariaDB, PostgreSQL
+from local.services.processes import ServiceError
 
+ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = "artifacts"
 # Where Debian puts the JDBC drivers, by which package, and the variable that names another place.
 DEBIAN_JARS = {
@@ -43,6 +46,16 @@ class Pipeline:
         """The name of the Glue job."""
         return f"job-{self.name}"
 
+    @property
+    def connection(self) -> str:
+        """The name of the Glue connection."""
+        return f"connection-{self.name}"
+
+    @property
+    def secret(self) -> str:
+        """The name of the secret."""
+        return f"rds-secret-{self.name}"
+
 
 def jdbc_jar(server: type[MariaDB | PostgreSQL] = MariaDB) -> Path:
     """The JDBC driver of a kind of server.
@@ -58,12 +71,33 @@ def jdbc_jar(server: type[MariaDB | PostgreSQL] = MariaDB) -> Path:
     return jar
 
 
+def package_files(root: Path = ROOT) -> dict[str, Path]:
+    """The modules of the package by the names they are deployed under, as main.tf deploys them.
+
+    Glue lays the files of `--extra-py-files` side by side in one folder, so an `__init__.py`, which says that this
+    folder is its package's path, goes by the name of its package.
+
+    Raises:
+        ServiceError: two have the same name.
+    """
+    files = {"glue_job.py": root / "glue_job.py"}
+    for file in sorted((root / "overlay").rglob("*.py")):
+        name = f"{file.parent.name}.py" if file.name == "__init__.py" else file.name
+        if name in files:
+            message = f"Glue would lay {file} over {files[name]} as {name}: rename one."
+            raise ServiceError(message)
+        files[name] = file
+    return {name: file for name, file in sorted(files.items()) if name != "glue_job.py"}
+
+
 def deploy(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline, script: Path) -> str:
-    """Makes everything for one pipeline; returns the name of the job."""
+    """Makes everything for one pipeline, this repository's package beside the script; returns the name of the job."""
     s3 = aws.client("s3")
     for bucket in {ARTIFACTS, pipeline.source_bucket, pipeline.destination_bucket}:
         make_bucket(s3, bucket)
-    s3.upload_file(str(script), ARTIFACTS, "glue_job.py")
+    modules = package_files()
+    for name, file in {"glue_job.py": script, **modules}.items():
+        s3.put_object(Bucket=ARTIFACTS, Key=name, Body=file.read_bytes())
     if isinstance(database, MariaDB):
         s3.upload_file(str(jdbc_jar()), ARTIFACTS, "mariadb-java-client.jar")
     secret = {
@@ -73,10 +107,10 @@ def deploy(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline, script:
         "table_name": pipeline.table,
         "slack_webhook": pipeline.webhook,
     }
-    aws.client("secretsmanager").create_secret(Name=pipeline.name, SecretString=json.dumps(secret))
+    aws.client("secretsmanager").create_secret(Name=pipeline.secret, SecretString=json.dumps(secret))
     glue = aws.client("glue")
     glue.create_connection(ConnectionInput=_connection(database, pipeline))
-    glue.create_job(**_job(database, pipeline))
+    glue.create_job(**_job(database, pipeline, modules))
     return pipeline.job
 
 
@@ -99,19 +133,19 @@ def _connection(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str,
         "JDBC_DRIVER_CLASS_NAME": database.driver,
         "JDBC_DRIVER_JAR_URI": _jar(database),
         "JDBC_ENFORCE_SSL": "false",
-        "SECRET_ID": pipeline.name,
+        "SECRET_ID": pipeline.secret,
     }
     return {
-        "Name": pipeline.name,
+        "Name": pipeline.connection,
         "ConnectionType": "JDBC",
         "ConnectionProperties": {name: value for name, value in properties.items() if value},
     }
 
 
-def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
+def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline, modules: Iterable[str]) -> dict[str, Any]:
     own = {
-        "secret_name": pipeline.name,
-        "connection_name": pipeline.name,
+        "secret_name": pipeline.secret,
+        "connection_name": pipeline.connection,
         "source_bucket": pipeline.source_bucket,
         "source_key": pipeline.source_key,
         "destination_bucket": pipeline.destination_bucket,
@@ -121,6 +155,7 @@ def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
     jar = _jar(database)
     glues = {
         **({"--extra-jars": jar} if jar else {}),
+        "--extra-py-files": ",".join(f"s3://{ARTIFACTS}/{name}" for name in modules),
         "--enable-metrics": "true",
         "--enable-observability-metrics": "true",
         "--enable-job-insights": "true",
@@ -136,7 +171,7 @@ def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
         "Timeout": 60,
         "MaxRetries": 0,
         "ExecutionProperty": {"MaxConcurrentRuns": 1},
-        "Connections": {"Connections": [pipeline.name]},
+        "Connections": {"Connections": [pipeline.connection]},
         "Command": {"Name": "glueetl", "PythonVersion": "3", "ScriptLocation": f"s3://{ARTIFACTS}/glue_job.py"},
         "DefaultArguments": glues | {f"--{name}": value for name, value in own.items()},
         **pipeline.glue,

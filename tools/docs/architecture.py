@@ -1,4 +1,7 @@
-"""Draws the architecture as SVG: what is deployed, what a run reads and writes, who is told. Standard library only."""
+"""Draws the architecture as SVG: what is deployed, what a run reads and writes, who hears of it.
+
+Out of the standard library alone, as text that is compared with the committed pictures (tests/pages/test_docs.py).
+"""
 
 from __future__ import annotations
 
@@ -43,13 +46,16 @@ TEXTS = {
         "alarm_note": "失敗・時間切れ・停止",
         "people": "メールなど",
         "people_note": "ジョブが言えない失敗も",
-        "job": "Glue 5.0 ジョブ: glue_job.py",
-        "driver": "ドライバー",
-        "driver_note": "段階を進める。行は通らない",
-        "executor": "エグゼキューター",
-        "executor_note": "Spark",
+        "job": "Glue 5.0 ジョブ",
+        "script": "glue_job.py + overlay/",
+        "script_note": "段階を進め、エンジンを選ぶ",
+        "either": "どちらか一方",
+        "driver": "driver エンジン",
+        "driver_note": "小・中規模: 1 プロセス",
+        "spark": "spark エンジン",
+        "spark_note": "大規模: 全ワーカー",
         "database": "RDS のテーブル",
-        "database_note": "MySQL / MariaDB",
+        "database_note": "MySQL, MariaDB, PostgreSQL",
         "source": "S3 入力",
         "source_note": "JSON を並列に読む",
         "output": "S3 出力",
@@ -82,13 +88,16 @@ TEXTS = {
         "alarm_note": "failed, timed out, stopped",
         "people": "E-mail, ...",
         "people_note": "also of silent failures",
-        "job": "Glue 5.0 job: glue_job.py",
-        "driver": "Driver",
-        "driver_note": "runs the stages, sees no rows",
-        "executor": "Executor",
-        "executor_note": "Spark",
+        "job": "Glue 5.0 job",
+        "script": "glue_job.py + overlay/",
+        "script_note": "the stages, and the choice of the engine",
+        "either": "one of the two",
+        "driver": "driver engine",
+        "driver_note": "most runs: 1 process",
+        "spark": "spark engine",
+        "spark_note": "big data: all workers",
         "database": "Table in RDS",
-        "database_note": "MySQL / MariaDB",
+        "database_note": "MySQL, MariaDB, PostgreSQL",
         "source": "S3 source",
         "source_note": "JSON, read in parallel",
         "output": "S3 output",
@@ -105,7 +114,7 @@ TEXTS = {
 
 
 class Box(NamedTuple):
-    """A part of the picture; `name` leads to its text and, with `_note`, to the line below."""
+    """A box of the picture; `name` leads to its text and, with `_note`, to the line below."""
 
     name: str
     x: int
@@ -119,7 +128,7 @@ class Box(NamedTuple):
 FRAMES = (
     (Box("aws", 20, 118, 806, 490, "frame"), 139),
     (Box("vpc", 236, 252, 384, 340, "frame"), 273),
-    (Box("job", 256, 282, 344, 178, "job"), 385),
+    (Box("job", 256, 282, 344, 178, "job"), 302),
 )
 BOXES = (
     Box("settings", 50, 28, 190, 54),
@@ -129,14 +138,14 @@ BOXES = (
     Box("connection", 436, 160, 174, 54),
     Box("alarm", 640, 160, 170, 54),
     Box("people", 864, 160, 160, 54),
-    Box("driver", 276, 302, 304, 58),
-    Box("executor", 276, 394, 146, 52),
-    Box("executor", 434, 394, 146, 52),
+    Box("script", 276, 310, 304, 50),
+    Box("driver", 276, 396, 146, 52),
+    Box("spark", 434, 396, 146, 52),
     Box("source", 40, 391, 164, 58, "store"),
     Box("output", 656, 391, 154, 58, "store"),
-    Box("database", 417, 520, 180, 58, "store"),
+    Box("database", 328, 520, 200, 58, "store"),
     Box("logs", 656, 494, 154, 54),
-    Box("slack", 864, 304, 160, 54),
+    Box("slack", 864, 308, 160, 54),
 )
 
 
@@ -146,22 +155,24 @@ class Arrow(NamedTuple):
     points: tuple[tuple[int, int], ...]
     look: str = ""
     text: str = ""
-    at: tuple[int, int] = (0, 0)
+    text_position: tuple[int, int] = (0, 0)
 
 
 ARROWS = (
     Arrow(((240, 55), (300, 55))),
     Arrow(((405, 82), (405, 118))),
-    Arrow(((130, 214), (130, 331), (276, 331)), text="starts", at=(140, 322)),
-    Arrow(((331, 214), (331, 302))),
-    Arrow(((523, 214), (523, 302))),
-    Arrow(((600, 290), (725, 290), (725, 214)), "alarm"),
+    Arrow(((130, 214), (130, 335), (276, 335)), text="starts", text_position=(140, 326)),
+    Arrow(((331, 214), (331, 282))),
+    Arrow(((523, 214), (523, 282))),
+    Arrow(((600, 294), (725, 294), (725, 214)), "alarm"),
     Arrow(((810, 187), (864, 187)), "alarm"),
-    Arrow(((580, 331), (864, 331)), text="tells", at=(632, 322)),
+    Arrow(((580, 335), (864, 335)), text="tells", text_position=(632, 326)),
+    Arrow(((349, 360), (349, 396)), text="either", text_position=(362, 382)),
+    Arrow(((507, 360), (507, 396))),
     Arrow(((600, 452), (630, 452), (630, 521), (656, 521))),
-    Arrow(((204, 420), (276, 420)), "data"),
-    Arrow(((580, 420), (656, 420)), "data"),
-    Arrow(((507, 520), (507, 446)), "data", "fills", (336, 496)),
+    Arrow(((204, 420), (256, 420)), "data"),
+    Arrow(((600, 420), (656, 420)), "data"),
+    Arrow(((428, 520), (428, 460)), "data", "fills", (442, 494)),
 )
 
 
@@ -188,7 +199,7 @@ def svg(language: str) -> str:
 
 
 def rectangle(box: Box) -> str:
-    """A part's outline."""
+    """Draws the outline of a box."""
     return f'<rect class="{box.look}" x="{box.x}" y="{box.y}" width="{box.width}" height="{box.height}" rx="8"/>'
 
 
@@ -207,7 +218,7 @@ def arrow_lines(arrow: Arrow, text: str) -> Iterator[str]:
     yield f'<polyline class="line {arrow.look}" points="{coordinates([*arrow.points[:-1], back])}"/>'
     yield f'<polygon class="head {arrow.look}" points="{coordinates(head)}"/>'
     if text:
-        yield label(text, *arrow.at, "small")
+        yield label(text, *arrow.text_position, "small")
 
 
 def coordinates(points: Sequence[tuple[int, int]]) -> str:

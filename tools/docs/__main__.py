@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from docs import architecture, settings, troubleshooting
+from tools.docs import architecture, settings, troubleshooting
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"ja": "", "en": ".en"}  # with what stands before the suffix of a page
 END = "<!-- end -->"
 
@@ -18,35 +18,35 @@ def begin(name: str) -> str:
     return f"<!-- made by make docs: {name} -->"
 
 
-def put(text: str, name: str, lines: Iterable[str]) -> str:
-    """A page with other lines in one of its blocks.
+def with_block(text: str, name: str, lines: Iterable[str]) -> str:
+    """Replaces the lines in one block of a page.
 
     Raises:
         ValueError: the page has no such block.
     """
-    before, found, rest = text.partition(begin(name))
-    _, ended, after = rest.partition(END)
-    if not (found and ended):
+    before, mark, behind = text.partition(begin(name))
+    _, end, after = behind.partition(END)
+    if not (mark and end):
         message = f"no block {begin(name)} ... {END}"
         raise ValueError(message)
-    return "\n".join([before + found, "", *lines, "", END + after])
+    return "\n".join([before + mark, "", *lines, "", END + after])
 
 
 def pages() -> Mapping[Path, str]:
-    """The pictures, and the pages with their blocks as they must be."""
-    found: dict[Path, str] = {}
+    """Makes the pictures, and the pages with their blocks as they must be, by path."""
+    texts: dict[Path, str] = {}
     for language, suffix in LANGUAGES.items():
-        made = {
+        tables_of_pages = {
             ROOT / f"README{suffix}.md": settings.tables(language),
             ROOT / "docs" / f"troubleshooting{suffix}.md": troubleshooting.tables(language),
         }
-        for path, tables in made.items():
+        for path, tables in tables_of_pages.items():
             text = path.read_text(encoding="utf-8")
             for name, lines in tables:
-                text = put(text, name, lines)
-            found[path] = text
-        found[ROOT / "docs" / f"architecture{suffix}.svg"] = architecture.svg(language)
-    return found
+                text = with_block(text, name, lines)
+            texts[path] = text
+        texts[ROOT / "docs" / f"architecture{suffix}.svg"] = architecture.svg(language)
+    return texts
 
 
 def main() -> None:

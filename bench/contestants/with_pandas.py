@@ -13,20 +13,21 @@ from bench.contestants import Task, table_query
 from bench.data import OUTPUT_COLUMNS, SOURCE_COLUMNS
 
 LIBRARIES = ("pandas", "pyarrow", "SQLAlchemy", "PyMySQL")
-CHUNK_ROWS = 200_000
+FETCH_ROWS = 200_000
 
 
 def read_source(task: Task) -> pd.DataFrame:
-    """The source by the parser of pyarrow: with missing values an integer stays one."""
-    return pd.read_json(task.source(), lines=True, engine="pyarrow", dtype_backend="pyarrow")[list(SOURCE_COLUMNS)]
+    """The source by the parser of pyarrow, an array by that of pandas: with missing values an integer stays one."""
+    lines = {"dtype": False} if task.array else {"lines": True, "engine": "pyarrow"}  # prices stay text
+    return pd.read_json(task.source(), dtype_backend="pyarrow", **lines)[list(SOURCE_COLUMNS)]
 
 
 def read_table(task: Task) -> pd.DataFrame:
-    """The table, a chunk of rows at a time: as Python objects a big one would not fit."""
+    """Reads the table some rows at a time: as Python objects a big one would not fit."""
     engine = create_engine(task.url("mysql+pymysql") + "?charset=utf8mb4")
     with engine.connect().execution_options(stream_results=True) as connection:
-        chunks = pd.read_sql(table_query(), connection, chunksize=CHUNK_ROWS, dtype_backend="pyarrow")
-        return pd.concat(chunks, ignore_index=True)
+        frames = pd.read_sql(table_query(), connection, chunksize=FETCH_ROWS, dtype_backend="pyarrow")
+        return pd.concat(frames, ignore_index=True)
 
 
 def counts(source: pd.DataFrame, table: pd.DataFrame) -> Mapping[str, Any]:

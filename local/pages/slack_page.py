@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from local.report import HEAD
+from local.pages.report import HEAD
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1d1c1d; --soft: #616061; --line: #dddddd; --link: #1264a3;
@@ -50,16 +50,16 @@ def plain(text: str) -> str:
 
 def mrkdwn(text: str) -> str:
     """Slack's markup as HTML."""
-    shown, end = [], 0
-    for found in _MARKUP.finditer(text):
-        shown += [plain(text[end : found.start()]), _marked(found)]
-        end = found.end()
-    return "".join([*shown, plain(text[end:])])
+    parts, end = [], 0
+    for markup in _MARKUP.finditer(text):
+        parts += [plain(text[end : markup.start()]), _marked(markup)]
+        end = markup.end()
+    return "".join([*parts, plain(text[end:])])
 
 
-def _marked(found: re.Match[str]) -> str:
-    kind = str(found.lastgroup)
-    content = found[kind]
+def _marked(markup: re.Match[str]) -> str:
+    kind = str(markup.lastgroup)
+    content = markup[kind]
     if kind == "code":
         return f"<code>{plain(content[1:-1])}</code>"
     if kind != "link":
@@ -76,8 +76,8 @@ def _marked(found: re.Match[str]) -> str:
 
 def text_object(item: Mapping[str, Any]) -> str:
     """A text object as HTML."""
-    shown: Callable[[str], str] = mrkdwn if item["type"] == "mrkdwn" else plain
-    return shown(item["text"])
+    to_html: Callable[[str], str] = mrkdwn if item["type"] == "mrkdwn" else plain
+    return to_html(item["text"])
 
 
 def block(item: Mapping[str, Any]) -> str:
@@ -89,12 +89,11 @@ def block(item: Mapping[str, Any]) -> str:
             + "".join(f"<span>{text_object(part)}</span>" for part in item["elements"])
             + "</div>"
         )
-    shown = f'<div class="{kind}">{text_object(item["text"])}</div>' if "text" in item else ""
+    content = f'<div class="{kind}">{text_object(item["text"])}</div>' if "text" in item else ""
     if "fields" in item:
-        shown += (
-            '<div class="fields">' + "".join(f"<div>{text_object(part)}</div>" for part in item["fields"]) + "</div>"
-        )
-    return shown
+        fields = "".join(f"<div>{text_object(part)}</div>" for part in item["fields"])
+        content += f'<div class="fields">{fields}</div>'
+    return content
 
 
 def render(messages: Iterable[Mapping[str, Any]], time: datetime) -> str:

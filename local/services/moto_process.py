@@ -63,7 +63,7 @@ class Content:
 
 
 class NoChecksum:
-    """In the place of moto's checksum over a whole multipart upload, of which it makes two more copies for that."""
+    """Stands in for moto's checksum over a whole multipart upload, which costs two more copies of it."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -76,7 +76,7 @@ class NoChecksum:
 
 
 def date_uploads() -> None:
-    """Lets moto tell when a multipart upload began, for which it has one date in 2010."""
+    """Lets moto report when a multipart upload began; by itself it reports a date in 2010 for all."""
     make, serialize = models.FakeMultipart.__init__, S3Response.serialized
 
     def begin(self: models.FakeMultipart, *args: Any, **options: Any) -> None:
@@ -122,10 +122,10 @@ def update_job(self: GlueResponse) -> ActionResult:
 def batch_stop_job_run(self: GlueResponse) -> ActionResult:
     """BatchStopJobRun, which moto 5.2 lacks."""
     name, ids = self.parameters["JobName"], self.parameters["JobRunIds"]
-    found = [run for run in self.glue_backend.get_job(name).job_runs if run.job_run_id in ids]
-    for run in found:
+    runs = [run for run in self.glue_backend.get_job(name).job_runs if run.job_run_id in ids]
+    for run in runs:
         run.status = "STOPPED"
-    stopped = [{"JobName": name, "JobRunId": run.job_run_id} for run in found]
+    stopped = [{"JobName": name, "JobRunId": run.job_run_id} for run in runs]
     return ActionResult({"SuccessfulSubmissions": stopped, "Errors": []})
 
 

@@ -1,6 +1,6 @@
 """The loop over rows that the original system ran: `iterrows`, a look into the table for each, fill what is missing.
 
-Reading is that of the `pandas` contestant, then values become Python objects, as in the pandas of Glue: with Arrow's
+Reading is that of `with_pandas`, then values become Python objects, as in the pandas of Glue: with Arrow's
 the loop takes twenty times as long. A loop that would take longer than the task allows is not run to its end: after
 a sample the rest is extrapolated, and nothing is published.
 """
@@ -15,17 +15,17 @@ from typing import Any
 import pandas as pd
 
 from bench.contestants import Task
-from bench.contestants.pandas import LIBRARIES, counts, read_source, read_table
+from bench.contestants.with_pandas import LIBRARIES, counts, read_source, read_table
 from bench.data import OUTPUT_COLUMNS
 
 __all__ = ["LIBRARIES", "run"]
 SAMPLE_RECORDS = 100
 
 
-def fill(record: dict[str, Any], found: pd.DataFrame) -> dict[str, Any]:
+def fill(record: dict[str, Any], rows: pd.DataFrame) -> dict[str, Any]:
     """A source record with what it lacks taken from the row of the table, if there is one."""
-    if len(found):
-        row = found.iloc[0]
+    if len(rows):
+        row = rows.iloc[0]
         for name in OUTPUT_COLUMNS:
             if pd.isna(record.get(name)):
                 record[name] = row[name]

@@ -1,1 +1,0 @@
-"""What is drawn and tabled of the documentation: `make docs` writes it, tests/test_docs.py compares it."""
