@@ -1,0 +1,215 @@
+"""PostgreSQL: names, literals and types into SQL, and what its catalogue and its errors mean."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from overlay.dialects.base import Ask, Dialect, Failure, Index, TableColumn, TableName, is_integer_text
+from overlay.limits import Limits
+
+SMALL_COST = 1_000  # of a plan: that of reading as many pages (8 kB) in a row
+# What a value of a type may look like: anything else is no literal of that type.
+_KEY_TEXTS: Mapping[str, str] = {
+    "numeric": r"-?[0-9]{1,131072}(\.[0-9]{1,16383})?|NaN|-?Infinity",
+    "uuid": "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+    "bytea": "([0-9a-f]{2})*",
+    **dict.fromkeys(("text", "varchar", "bpchar", "citext"), "[^\0]*"),
+}
+_IS_TABLE = "c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+# The type below the domains of an attribute `a`, however many there are above each other.
+_BASE_TYPE = (
+    "(WITH RECURSIVE below (oid, base) AS (SELECT oid, typbasetype FROM pg_type WHERE oid = a.atttypid UNION ALL "
+    "SELECT d.oid, d.typbasetype FROM below JOIN pg_type d ON d.oid = below.base) SELECT oid FROM below WHERE base = 0)"
+)
+
+# What a SQLSTATE means, or the two characters of its class (Appendix A of the manual; PSQLState of pgJDBC: 08001 and
+# 08006 of the network, 08004 of a server that it refuses); there are no codes.
+_STATES = {
+    "28P01": Failure.LOGIN_REFUSED,  # invalid_password
+    "28000": Failure.LOGIN_REFUSED,  # invalid_authorization_specification
+    "3D000": Failure.TABLE_REFUSED,  # invalid_catalog_name: no such database
+    "3F000": Failure.TABLE_REFUSED,  # invalid_schema_name
+    "42P01": Failure.TABLE_REFUSED,  # undefined_table
+    "42501": Failure.TABLE_REFUSED,  # insufficient_privilege
+    "08001": Failure.UNREACHABLE,  # sqlclient_unable_to_establish_sqlconnection
+    "08004": Failure.FAILED,  # sqlserver_rejected_establishment_of_sqlconnection: no TLS, no password
+    "08": Failure.TRANSIENT,  # connection_exception; 08000 also of RDS Proxy that has no connection left
+    "25P03": Failure.TRANSIENT,  # idle_in_transaction_session_timeout
+    "25P04": Failure.TRANSIENT,  # transaction_timeout
+    "40": Failure.TRANSIENT,  # transaction_rollback: 40001 serialization_failure, 40P01 deadlock_detected
+    "53300": Failure.TRANSIENT,  # too_many_connections
+    "55P03": Failure.TRANSIENT,  # lock_not_available
+    "57014": Failure.TRANSIENT,  # query_canceled, by a person or by statement_timeout
+    "57P01": Failure.TRANSIENT,  # admin_shutdown
+    "57P02": Failure.TRANSIENT,  # crash_shutdown
+    "57P03": Failure.TRANSIENT,  # cannot_connect_now
+    "57P05": Failure.TRANSIENT,  # idle_session_timeout
+    "72000": Failure.TRANSIENT,  # snapshot_too_old
+}
+
+
+class PostgreSQL(Dialect):
+    """PostgreSQL 12 and newer."""
+
+    scheme = "jdbc:postgresql://"
+    driver = "org.postgresql.Driver"
+    quote = '"'  # https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+    default_schema = "public"
+    exact_types = frozenset({"smallint", "integer", "bigint", *_KEY_TEXTS})
+
+    def address(self, url: str, database: str) -> str:
+        """With another database: a session is bound to that of its URL."""
+        return f"{self.scheme}{urlsplit(url.removeprefix('jdbc:')).netloc}/{quote(database, safe='')}"
+
+    def parameters(self, driver: str, *, tls: bool, verified: bool, limits: Limits) -> dict[str, str]:
+        """Those of pgJDBC are in whole seconds, and it is never given certificates (see `connection`)."""
+        parameters = {
+            "connectTimeout": str(math.ceil(limits.connect_seconds)),
+            "socketTimeout": str(math.ceil(limits.socket_seconds)),
+            "tcpKeepAlive": "true",
+        }
+        if tls:
+            parameters["sslmode"] = "require"
+        return parameters
+
+    def session(self, limits: Limits) -> str:
+        """Spark's reader opens its transaction before this statement, so that one is made read only as well.
+
+        The driver asks for the time zone of the machine it runs on and for three further digits.
+        """
+        settings = (
+            "default_transaction_read_only = on",
+            "transaction_read_only = on",
+            "TimeZone = 'UTC'",
+            "DateStyle = 'ISO, YMD'",
+            "IntervalStyle = 'postgres'",
+            "extra_float_digits = 1",
+            "bytea_output = 'hex'",
+            f"idle_in_transaction_session_timeout = '{math.ceil(limits.client_seconds)}s'",
+            f"lock_timeout = '{math.ceil(limits.lock_seconds)}s'",
+        )
+        return "; ".join(f"SET {setting}" for setting in settings)
+
+    def failure(self, state: str, code: int, text: str = "") -> Failure | None:
+        """A server that has no entry in pg_hba.conf for a connection (for lack of TLS, or of the address) says 28000.
+
+        It says the same of a wrong role: the name of the file, which no language of its messages translates, tells.
+        """
+        if state == "28000" and "pg_hba.conf" in text:
+            return Failure.FAILED
+        return _STATES.get(state) or _STATES.get(state[:2])
+
+    def text_literal(self, text: str) -> str:
+        """Only what has no meaning to the server, to the driver (`?` is a parameter) or to Spark stands as it is."""
+        escaped = re.sub("[^A-Za-z0-9 _.-]", lambda match: f"\\U{ord(match[0]):08x}", text)
+        return f"E'{escaped}'"
+
+    def text_expression(self, column: TableColumn) -> str:
+        """Cast to text, an address has a prefix length that is not printed otherwise."""
+        name = self.quote_name(column.name)
+        return {"bytea": f"encode({name}, 'hex')", "inet": f"abbrev({name})"}.get(column.type, f"{name}::text")
+
+    def text(self, sql: str) -> str:
+        return f"({sql})::text"
+
+    def by_bytes(self, sql: str) -> str:
+        return f'({sql}) COLLATE "C"'
+
+    def can_look_up(self, column: TableColumn) -> bool:
+        """Not where the encoding of the database lacks characters: a text with one would be an error of the server."""
+        return column.is_integer or (column.type in _KEY_TEXTS and column.charset == "UTF8")
+
+    def key_literal(self, column: TableColumn, text: str) -> str | None:
+        """Quoted, a number takes the type of the column: -9223372036854775808 is a numeric otherwise."""
+        if column.is_integer:
+            return f"'{text}'" if is_integer_text(text, column.type, signed=True) else None
+        if not re.fullmatch(_KEY_TEXTS[column.type], text):
+            return None
+        return self.text_literal(f"\\x{text}" if column.type == "bytea" else text)
+
+    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:
+        rows = ask(
+            "SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS full_type, "
+            "CASE t.typname WHEN 'int2' THEN 'smallint' WHEN 'int4' THEN 'integer' WHEN 'int8' THEN 'bigint' "
+            "ELSE t.typname END AS type, current_setting('server_encoding') AS charset "
+            f"FROM pg_attribute a JOIN pg_type t ON t.oid = {_BASE_TYPE} "
+            f"WHERE a.attrelid = ({self._oid(name)}) AND a.attnum > 0 AND NOT a.attisdropped "
+            "AND has_column_privilege(a.attrelid, a.attnum, 'SELECT') ORDER BY a.attnum"
+        )
+        return [TableColumn(**row) for row in rows]  # type: ignore[arg-type]
+
+    def tables(self, ask: Ask, name: TableName) -> list[str]:
+        """Those in other schemas as `schema.table`."""
+        schema, table = self.text_literal(name.schema), self.text_literal(name.table)
+        rows = ask(
+            f"SELECT CASE nspname WHEN {schema} THEN relname ELSE concat(nspname, '.', relname) END AS name "
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+            f"WHERE {_IS_TABLE} AND (nspname = {schema} OR relname = {table})"
+        )
+        return [str(row["name"]) for row in rows]
+
+    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
+        """The B-trees that hold every row in the order of its column.
+
+        Not those of some rows, of expressions, of another order than the column's, nor those of a parent table that
+        lack the rows of its children (a partitioned table has all rows in its index).
+        """
+        rows = ask(
+            "SELECT a.attname AS first_column, i.indisunique AS unique, i.indnkeyatts = 1 AS alone, "
+            "i.indisprimary AS primary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_am m ON m.oid = c.relam JOIN pg_class owner ON owner.oid = i.indrelid "
+            "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
+            "JOIN pg_opclass o ON o.oid = i.indclass[0] "
+            f"WHERE i.indrelid = ({self._oid(name)}) AND m.amname = 'btree' AND i.indisvalid AND i.indpred IS NULL "
+            "AND o.opcdefault AND i.indcollation[0] = a.attcollation "
+            "AND NOT (owner.relkind = 'r' AND owner.relhassubclass)"
+        )
+        flags = ("unique", "alone", "primary")
+        return [Index(str(row["first_column"]), *(row[flag] == "t" for flag in flags)) for row in rows]
+
+    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:
+        """Of a partitioned table over all partitions."""
+        [size] = ask(
+            f"WITH RECURSIVE tree (oid) AS ({self._oid(name)} UNION SELECT inhrelid FROM pg_inherits "
+            "JOIN tree ON inhparent = tree.oid) SELECT SUM(pg_table_size(oid)) AS bytes FROM tree"
+        )
+        return int(size["bytes"] or 0) // max(rows, 1)
+
+    def max_connections(self, ask: Ask) -> int:
+        """Without those that the server reserves."""
+        reserved = ("superuser_reserved_connections", "reserved_connections", "rds.rds_superuser_reserved_connections")
+        names = ", ".join(map(self.text_literal, reserved))
+        [limit] = ask(
+            "SELECT current_setting('max_connections')::int "
+            f"- (SELECT COALESCE(SUM(setting::int), 0) FROM pg_settings WHERE name IN ({names})) AS most"
+        )
+        return int(limit["most"] or 0)
+
+    def estimate(self, ask: Ask, sql: str) -> int:
+        return int(self._plan(ask, sql)["Plan Rows"])
+
+    def uses_index(self, ask: Ask, sql: str) -> bool:
+        """Each leaf of the plan looks into an index or costs little."""
+        return _reads_little(self._plan(ask, sql))
+
+    def _plan(self, ask: Ask, sql: str) -> dict[str, Any]:
+        [row] = ask(f"EXPLAIN (FORMAT JSON) {sql}")
+        return dict(json.loads(str(row["QUERY PLAN"]))[0]["Plan"])
+
+    def _oid(self, name: TableName) -> str:
+        schema, table = self.text_literal(name.schema), self.text_literal(name.table)
+        return (
+            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            f"WHERE n.nspname = {schema} AND c.relname = {table} AND {_IS_TABLE}"
+        )
+
+
+def _reads_little(plan: Mapping[str, Any]) -> bool:
+    # A partition may be so small that an index would be a detour.
+    nodes = plan.get("Plans", ())
+    return all(map(_reads_little, nodes)) if nodes else "Index Cond" in plan or plan["Total Cost"] < SMALL_COST

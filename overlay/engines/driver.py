@@ -1,0 +1,185 @@
+"""The engine of small and medium data: everything in the driver's own process, without a Spark job.
+
+The source is held as Arrow columns, the table streams through: rows that no record wants are dropped as they arrive.
+Memory is bounded by the source and the rows it wants, never by the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from overlay import aws, keys
+from overlay.csv_text import content_type, csv_lines, encoded, header, text_bytes
+from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, merged_columns
+from overlay.engines.rows import RowReader
+from overlay.limits import MIB
+from overlay.merge import Counts, counts_of_source, output_columns, overlay, slices
+from overlay.source.columns import record_batches
+from overlay.source.json_reader import RecordReader
+from overlay.source.objects import ByteRange, cut_ranges
+from overlay.table import lookup
+from overlay.table.jdbc import Connection, retried
+from overlay.threads import thread_pool
+from overlay.upload import (
+    MultipartUpload,
+    Part,
+    UploadTarget,
+    abort_leftovers,
+    cut_parts,
+    part_size,
+    send_parts,
+)
+
+T = TypeVar("T")
+U = TypeVar("U")
+SLICE_BYTES = MIB  # of texts, formatted at a time: parts fill evenly, and two slices wait at most
+
+
+class DriverEngine:
+    """See `engines.engine.Engine`."""
+
+    name = "driver"
+
+    def __init__(self, inputs: Inputs) -> None:
+        self._inputs = inputs
+        self._table, self._settings = inputs.table, inputs.settings
+        self._limits = inputs.settings.limits
+        self._s3 = aws.client("s3", self._limits.aws)
+        self._cores = len(os.sched_getaffinity(0))
+        self.plan = self.plan_reason = ""
+
+    def read_source(self) -> SourceFacts:
+        """Parses the byte ranges of the source in threads; only Arrow's parsing lets others use the interpreter."""
+        byte_ranges = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
+        with thread_pool(self._cores, "source") as pool:
+            batches = [batch for read in pool.map(self._read_ranges, byte_ranges) for batch in read]
+        columns = merged_columns(batch.schema.names for batch in batches)
+        facts = SourceFacts(sum(batch.num_rows for batch in batches), columns)
+        check_source(facts, self._settings)
+        tables = [pa.Table.from_batches([batch]) for batch in batches]
+        self._source = pa.concat_tables(tables, promote_options="default")
+        ids = self._source.column(self._settings.key).combine_chunks()
+        matches = keys.source_matches(ids, integer=self._table.has_integer_key)
+        numbers = keys.as_numbers(matches) if self._table.fetches_numbers else None
+        self._matches = matches if numbers is None else numbers
+        self._counts = counts_of_source(ids, self._matches)
+        return facts
+
+    def _read_ranges(self, byte_ranges: Iterable[ByteRange]) -> list[pa.RecordBatch]:
+        return list(record_batches([RecordReader(self._s3, item, self._limits) for item in byte_ranges]))
+
+    def overlay(self) -> Counts:
+        """Reads the rows that records want and finds the row of each record; `publish` overlays their cells."""
+        self._reader = RowReader(self._inputs, self._matches, self._cores)
+        self._rows = retried(self._reader.read, self._limits.later_waits, self._limits.patience_seconds)
+        self.plan, self.plan_reason = self._reader.plan, self._reader.plan_reason
+        self._counts += self._rows.counts
+        return self._counts
+
+    def publish(self) -> Output:
+        """Formats and uploads slice by slice, while the next ones are formatted."""
+        columns = output_columns(self._source.column_names, self._table.names)
+        settings = self._settings
+        with ExitStack() as stack:
+            upload, parts = self._upload(stack, settings.destination_file, columns, self._lines(columns))
+            unmatched = None
+            if settings.unmatched_file:
+                waits = self._limits.later_waits, self._limits.patience_seconds
+                list_upload, list_parts, rows = retried(lambda: self._upload_unmatched(stack), *waits)
+                unmatched = list_upload.complete(list_parts, rows)
+            return Output(self._counts, columns, upload.complete(parts, self._source.num_rows), unmatched)
+
+    def _upload(
+        self, stack: ExitStack, key: str, columns: tuple[str, ...], lines: Iterable[bytes]
+    ) -> tuple[MultipartUpload, list[Part]]:
+        """Uploads the parts of an object; the stack aborts it where it is not completed."""
+        form = self._settings.csv
+        chunks = itertools.chain([header(columns, form)], lines)
+        target = UploadTarget(self._settings.destination_bucket, key, fingerprint=self._settings.notify == "on_change")
+        abort_leftovers(self._s3, target, self._limits)
+        upload = stack.enter_context(MultipartUpload(self._s3, target, content_type(form), self._limits.aws_brief))
+        size = part_size(2 * self._source.nbytes, self._limits)
+        parts = send_parts(self._s3, upload.target, enumerate(cut_parts(chunks, size, self._limits), 1), self._limits)
+        return upload, parts
+
+    def _lines(self, columns: tuple[str, ...]) -> Iterator[bytes]:
+        """The lines of the output in order, in the encoding of the output."""
+
+        def lines(edges: tuple[int, int]) -> tuple[bytes, Counts]:
+            start, length = edges[0], edges[1] - edges[0]
+            source = self._source.slice(start, length)
+            ours = {name: column.combine_chunks() for name, column in zip(columns, source.columns, strict=False)}
+            numbers = self._rows.numbers.slice(start, length)
+            theirs = {
+                name: column.take(numbers).cast(pa.string())
+                for name, column in self._rows.columns.items()
+                if _lacking(ours.get(name))
+            }
+            overlaid = overlay(ours, theirs, columns, length)
+            text = text_bytes(csv_lines(overlaid.values, self._settings.csv))
+            return encoded(text, self._settings.csv, columns, start + 1), Counts(coverage=overlaid.coverage)
+
+        with thread_pool(self._cores, "format") as pool:
+            edges = slices(self._source.columns, self._rows.columns.values(), self._rows.numbers, SLICE_BYTES)
+            for data, counts in _in_order(pool, lines, edges, self._cores + 1):
+                self._counts += counts
+                yield data
+
+    def _upload_unmatched(self, stack: ExitStack) -> tuple[MultipartUpload, list[Part], int]:
+        """Uploads the list of the ids that no record has; integers by value, others by their bytes."""
+        rows = 0
+        # The name is what an error calls the column that has a character which the encoding lacks.
+        columns = (f"{self._settings.key} (--unmatched_file)",)
+
+        def lines(connection: Connection) -> Iterator[bytes]:
+            nonlocal rows
+            for ids in _grouped(lookup.ids_in_order(connection, self._table, self._limits), len(self._matches)):
+                alone = ids.filter(pc.invert(pc.is_in(self._reader.comparable(ids), value_set=self._matches)))
+                if len(alone):
+                    text = text_bytes(csv_lines([alone], self._settings.csv))
+                    yield encoded(text, self._settings.csv, columns, rows + 1)
+                rows += len(alone)
+
+        with Connection(self._inputs.spark, self._table.database) as connection:
+            key = self._settings.unmatched_file
+            upload, parts = self._upload(stack, key, (self._settings.key,), lines(connection))
+        return upload, parts, rows
+
+    def close(self) -> None:
+        """Nothing is held outside this object."""
+
+
+def _lacking(column: Any) -> bool:
+    return column is None or column.null_count > 0
+
+
+def _grouped(arrays: Iterable[pa.Array], least: int) -> Iterator[pa.Array]:
+    """The same values in arrays of at least so many, as a set of the source's matches is made for each."""
+    group: list[pa.Array] = []
+    for array in arrays:
+        group.append(array)
+        if sum(map(len, group)) >= least:
+            yield pa.concat_arrays(group)
+            group = []
+    if group:
+        yield pa.concat_arrays(group)
+
+
+def _in_order(pool: ThreadPoolExecutor, do: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
+    """What `do` returns for each item, in order, begun at most `ahead` items early: `map` would begin them all."""
+    pending: deque[Future[U]] = deque()
+    for item in items:
+        pending.append(pool.submit(do, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

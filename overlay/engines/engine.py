@@ -1,0 +1,159 @@
+"""What an engine is, and which one runs. In: the listed source and the described table. Out: an engine by its name.
+
+An engine carries Arrow batches from source and table through the functions of `merge` and `csv_text` to `upload`. Every
+engine gives the same bytes and counts: tests/engines runs the promises of the merge on each, against the oracle.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from overlay.errors import SourceError, Verbatim, near_miss, phrase
+from overlay.merge import Counts
+from overlay.messages_en import TEXTS
+from overlay.settings import Settings
+from overlay.source.objects import SourceObject
+from overlay.table.describe import Table
+from overlay.table.jdbc import Spark, heap_bytes
+from overlay.upload import Published
+
+LOG = logging.getLogger(__name__)
+LISTED_COLUMNS = 50  # in an error
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an engine works on: the session, the settings, the listed objects, the described table."""
+
+    spark: Spark
+    settings: Settings
+    objects: Sequence[SourceObject]
+    table: Table
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes of the objects, as they lie in S3."""
+        return sum(item.size for item in self.objects)
+
+
+class SourceFacts(NamedTuple):
+    """What is known of the source once it is read: its records, and its columns in the order they first appear."""
+
+    records: int
+    columns: tuple[str, ...]
+
+
+class Output(NamedTuple):
+    """What an engine published: counts, columns, the CSV, and the list of table-only ids where there is one."""
+
+    counts: Counts
+    columns: tuple[str, ...]
+    csv: Published
+    unmatched: Published | None
+
+
+class Engine(Protocol):
+    """One way to carry batches. The methods are called in this order, once each.
+
+    Attributes:
+        name: `driver` or `spark`.
+        plan: `lookup` or `scan`, once the table is read.
+        plan_reason: Why, as a name of TEXTS.
+    """
+
+    name: str
+    plan: str
+    plan_reason: str
+
+    def read_source(self) -> SourceFacts:
+        """Reads and parses the source.
+
+        Raises:
+            SourceError: objects are missing, empty or malformed, or no record has the key column.
+            AwsError: S3 denied a call or failed.
+        """
+
+    def overlay(self) -> Counts:
+        """Reads the table and matches both sides; the counts lack the coverage, which is known once cells are.
+
+        Raises:
+            TableError: the database fails.
+        """
+
+    def publish(self) -> Output:
+        """Writes the CSV, and the list of table-only ids where there is one, all or nothing.
+
+        Both are complete on S3 before either is seen. Then the list comes first: should S3 refuse the output after
+        that, the run fails, and the list is newer than the output.
+
+        Raises:
+            OutputError: the bucket is missing, or a character has no place in the encoding.
+            AwsError: S3 denied a call or failed.
+        """
+
+    def close(self) -> None:
+        """Gives back what the engine holds."""
+
+
+def check_source(facts: SourceFacts, settings: Settings) -> None:
+    """Refuses a source that would erase the output or that nothing can be matched with.
+
+    Raises:
+        SourceError: no records, no columns, or no key column.
+    """
+    url, columns = Verbatim(settings.source), facts.columns
+    if not facts.records or not columns:
+        raise SourceError("source_empty", url=url, problem=phrase("no_columns" if facts.records else "no_records"))
+    if settings.key not in columns:
+        listed = Verbatim(", ".join(columns[:LISTED_COLUMNS]))
+        near = near_miss(settings.key, columns)
+        raise SourceError("key_missing_in_source", url=url, key=Verbatim(settings.key), near=near, columns=listed)
+
+
+def log_plan(plan: str, reason: str, records: int, rows: int) -> None:
+    """Logs how the table is read, and why (a name of TEXTS)."""
+    LOG.info("plan %s: %s (%d records, about %d rows)", plan, TEXTS[reason], records, rows)
+
+
+def merged_columns(headers: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The columns of the source in the order they first appear, from those of its ranges in order."""
+    return tuple(dict.fromkeys(name for header in headers for name in header))
+
+
+# What a run in the driver's process holds for each byte of a plain source (its text as Arrow, the rows it wants,
+# parts), and what it takes before; measured with 1 M records of 125 bytes on 2 M rows: 0.9 GiB of Python.
+MEMORY_PER_SOURCE_BYTE = 6
+MEMORY_AT_LEAST = 300 * 1024 * 1024
+COMPRESSION = 10  # what gzip makes of JSON
+
+
+def choose(inputs: Inputs, memory: int | None = None) -> tuple[str, str]:
+    """The engine for these inputs and why, as a name of TEXTS.
+
+    The driver's own process does with its memory what it can, as no Spark job has to be planned for it; what does not
+    fit goes to Spark.
+    """
+    forced = inputs.settings.engine
+    if forced != "auto":
+        return forced, "engine_forced"
+    plain = sum(item.size * (COMPRESSION if item.key.endswith(".gz") else 1) for item in inputs.objects)
+    needed = MEMORY_AT_LEAST + MEMORY_PER_SOURCE_BYTE * plain
+    available = free_memory(inputs.spark) if memory is None else memory
+    LOG.info("the source needs about %d MiB of %d MiB in the driver", needed >> 20, available >> 20)
+    return ("driver", "small_source") if needed <= available else ("spark", "large_source")
+
+
+def free_memory(spark: Spark) -> int:
+    """Bytes that this process may take: those of the machine or the container, without the heap of the JVM."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:  # noqa: PTH123
+                total = min(total, int(file.read()))
+        except (OSError, ValueError):  # `max`, or no such file
+            continue
+    return max(int((total - heap_bytes(spark)) * 0.8), 0)

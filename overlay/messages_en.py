@@ -1,0 +1,237 @@
+"""The texts of the job in English: failures, the phrases in them, Slack and the run report.
+
+Nothing goes in; out come dictionaries of `str.format` templates. The same codes and fields are in `messages_ja`, in
+another language: this module is data alone, so that a text can be corrected without reading code.
+"""
+
+from __future__ import annotations
+
+# What went wrong and what to check next, by the code of a JobError.
+MESSAGES: dict[str, tuple[str, str]] = {
+    "argument_invalid": (
+        "Job argument --{name} is {value!r}, expected {expected}.",
+        "Correct the job argument.",
+    ),
+    "argument_missing": (
+        "Job argument --{name} is missing.",
+        "Add it to the default arguments of the Glue job.",
+    ),
+    "argument_unknown": (
+        "Job argument --{name} is unknown{near}.",
+        "Known arguments: {arguments}.",
+    ),
+    "arguments_conflict": (
+        "Job arguments contradict each other: {conflict}.",
+        "Change one of them.",
+    ),
+    "secret_missing": (
+        "Secret {secret!r} does not exist in Secrets Manager.",
+        "Check --secret_name, or run terraform apply to make the secret.",
+    ),
+    "secret_invalid": (
+        "Secret {secret!r} {problem}.",
+        "Store a JSON object with {fields} (strings).",
+    ),
+    "connection_missing": (
+        "Glue connection {connection!r} does not exist.",
+        "Check --connection_name, or run terraform apply to make the connection.",
+    ),
+    "connection_invalid": (
+        "Glue connection {connection!r}: {problem}.",
+        "Correct the properties of the connection (configs.json).",
+    ),
+    "access_denied": (
+        "AWS denied {operation} on {resource}.",
+        "Allow it in the role of the Glue job (and in the bucket or key policy).",
+    ),
+    "aws_failed": (
+        "AWS {operation} on {resource} failed: {problem}.",
+        "Look at the log, then run the job again.",
+    ),
+    "source_missing": (
+        "No source object at {url}.",
+        "Check --source_bucket and --source_key, and that the file arrived.",
+    ),
+    "source_changed": (
+        "{url} was replaced while the job read it.",
+        "Run the job again once the upload is complete.",
+    ),
+    "source_empty": (
+        "The source {url} has {problem}; publishing it would erase the output.",
+        "Check the process that writes the file.",
+    ),
+    "source_malformed": (
+        "Malformed JSON in {url}, record {record}, byte offset {offset}: {problem}.",
+        "Correct the file (an array of objects, or one object per line) and run the job again.",
+    ),
+    "source_not_object": (
+        "Record {record} of {url} (byte offset {offset}) is {kind}, not an object.",
+        "Every record must be a JSON object.",
+    ),
+    "key_missing_in_source": (
+        "No record of {url} has the key column {key!r}{near}.",
+        "Columns found: {columns}. Correct them or set --key.",
+    ),
+    "key_missing_in_table": (
+        "Table {table} has no key column {key!r}{near}.",
+        "Columns found: {columns}. Set --key.",
+    ),
+    "table_missing": (
+        "Table {table} does not exist, or {user!r} may not read it{near}.",
+        "Check db_name, table_name and, of PostgreSQL, schema_name in the secret, and the grants of the user.",
+    ),
+    "login_refused": (
+        "The database at {host} refused the login of {user!r}.",
+        "Check username and password in the secret {secret!r}.",
+    ),
+    "database_unreachable": (
+        "The database at {host} cannot be reached.",
+        "Check endpoint and port of the connection, its subnet, and the security group of the database.",
+    ),
+    "certificate_refused": (
+        "The certificate of the database at {host} was refused: {problem}.",
+        "Check that {url} holds the CA that signed it, and that the certificate is for Database.endpoint.",
+    ),
+    "ca_invalid": (
+        "The CA bundle {url} {problem}.",
+        "Let Database.ca_uri name an S3 object with the certificates of the CA in PEM form.",
+    ),
+    "driver_missing": (
+        "JDBC driver class {driver!r} is not on the class path.",
+        "Let JDBC_DRIVER_CLASS_NAME of the connection and the jar in --extra-jars fit each other.",
+    ),
+    "driver_refuses_url": (
+        "JDBC driver {driver!r} does not take the URL {url}.",
+        "Let the driver class fit the URL; MariaDB Connector/J 3 needs permitMysqlScheme in it.",
+    ),
+    "database_failed": (
+        "The database at {host} failed: {problem}.",
+        "Look at the log of the database, then run again.",
+    ),
+    "destination_missing": (
+        "Destination bucket {bucket!r} does not exist.",
+        "Check --destination_bucket.",
+    ),
+    "not_encodable": (
+        "{row}, column {column!r}: {encoding} has no character {character!r} (U+{codepoint}).",
+        "Replace the character at its origin, or set --csv_encoding to utf-8 or utf-8-sig.",
+    ),
+    "rows_lost": (
+        "The output has {written} rows for {expected} source records; it was not published.",
+        "The source or the table changed during the run: run the job again.",
+    ),
+    "output_unsure": (
+        "S3 did not tell whether it replaced {url} ({problem}).",
+        "The object there is whole, the old one or the new one: see its time, or run the job again.",
+    ),
+    "stopped": (
+        "The run was stopped, by hand or by its timeout.",
+        "Run it again; if it ran into its timeout, raise timeout_minutes or number_of_workers.",
+    ),
+    "unexpected": (
+        "{problem}",
+        "Look at the log of the run; the stack trace is there.",
+    ),
+}
+
+# Words among the details of a failure.
+PHRASES: dict[str, str] = {
+    "near": " (did you mean {name!r}?)",
+    "one_character": "one character, not a quote or a line break (tab: \\t)",
+    "count": "a whole number from 1 to 99999",
+    "value": "a value",
+    "object_key": "the key of one object",
+    "null_is_special": "--csv_null {null!r} holds the delimiter, a quote or a line break",
+    "option_not_encodable": "--{name} {value!r} does not exist in --csv_encoding {encoding}",
+    "output_is_source": "--{name} {output} would overwrite or join the source {source}",
+    "report_is_source": "the run report {report} would overwrite the source",
+    "list_is_output": "--unmatched_file {key!r} is the key of the output or of its run report",
+    "schema_unused": "schema_name {schema!r} is for PostgreSQL, the connection has {scheme}",
+    "no_json_object": "is not a JSON object",
+    "fields_missing": "lacks {names}",
+    "webhook_no_url": "has a slack_webhook that is not a URL",
+    "schema_no_string": "has a schema_name that is not a string",
+    "ca_missing": "does not exist",
+    "no_certificates": "holds no certificates in PEM form",
+    "or": "{first} or {second}",
+    "url_invalid": "JDBC_CONNECTION_URL is {url!r}, expected {expected}",
+    "ca_uri_invalid": "CUSTOM_JDBC_CERT is {uri!r}, expected s3://bucket/bundle.pem",
+    "ca_without_tls": "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true",
+    "ca_needs_driver": "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver",
+    "ca_doubted": "CUSTOM_JDBC_CERT is set, and {names} in JDBC_CONNECTION_URL says how to verify",
+    "no_records": "no records",
+    "no_columns": "no columns",
+    "array": "an array",
+    "boolean": "a boolean",
+    "null": "null",
+    "string_or_number": "a string or number",
+    "beginning": "it begins with {beginning}, expected '[' or '{{'",
+    "gzip_broken": "broken gzip file ({reason})",
+    "not_utf8": "not UTF-8 ({reason})",
+    "not_json": "{text} is not JSON",
+    "value_expected": "expected a value",
+    "values_on_line": "more than one value on the line",
+    "line_ends": "the line ends inside the record",
+    "array_ends": "the file ends inside the array",
+    "after_record": "expected ',' or ']' after a record",
+    "after_array": "something follows the end of the array",
+    "record_too_large": "a record is larger than {limit} MiB",
+    "nested": "nested too deeply",
+    "nested_in": "nested too deeply in {name!r}",
+    "surrogate_in": "half a surrogate pair in {name!r}",
+    "surrogate_in_name": "half a surrogate pair in the name {name!r}",
+    "connection_lost": "the connection was lost, or timed out",
+    "row": "row {number}",
+    "header": "header",
+}
+
+# Slack messages, and the warnings of the run report.
+TEXTS: dict[str, str] = {
+    "success": "✅ {job}: published",
+    "failure": "❌ {job}: failed ({stage})",
+    "unmatched": "⚠️ {count} table rows have an id that the source lacks: {ids}",
+    "more": " +{count} more",
+    "duplicates": "⚠️ Duplicate ids: {source} in the source (all written), {table} in the table (one row used)",
+    "missing_ids": "⚠️ Records without an id: {count} (written as they are)",
+    "fewer_records": "⚠️ Fewer than half of the last run's records: {last} then, {count} now",
+    "cause": "Cause",
+    "hint": "Check next",
+    "unchanged": "The output {output} is unchanged.",
+    "source_records": "Source records",
+    "matched": "Matched",
+    "source_only": "Source only",
+    "filled_cells": "Cells filled",
+    "unmatched_rows": "Table only",
+    "output": "Output",
+    "seconds": "Duration",
+    "duration": "{minutes} min {seconds} s",
+    "since": "Failing since",
+    "few_ids": "few ids, and an index on the key",
+    "small_table": "a small table",
+    "many_ids": "many ids for the size of the table",
+    "no_index": "no index begins with the key",
+    "key_type": "keys of this type cannot be looked up",
+    "index_unused": "the database would not use the index",
+    "engine": "Engine and read plan",
+    "small_source": "the source and the rows it wants fit into the driver",
+    "large_source": "the source and the rows it wants do not fit into the driver",
+    "engine_forced": "--engine says so",
+    "always_scans": "the Spark engine always scans",
+    "run": "Run id",
+    "open_run": "Glue run",
+    "open_logs": "Logs",
+    "open_output": "Output in S3",
+    "open_list": "List of table-only ids",
+    "open_report": "Run report",
+    "settings": "settings",
+    "secret": "secret",
+    "connection": "connection",
+    "source": "reading the source",
+    "table": "reading the table",
+    "overlay": "overlay",
+    "publish": "publishing",
+    "commit": "finishing",
+}
+
+# What libraries say of a source, where it should be said otherwise: they speak English.
+LIBRARY_WORDS: dict[str, str] = {}

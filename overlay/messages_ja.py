@@ -1,0 +1,248 @@
+"""The texts of the job in Japanese: failures, the phrases in them, Slack and the run report.
+
+Nothing goes in; out come dictionaries of `str.format` templates, with the same codes and fields as in `messages_en`.
+"""
+
+from __future__ import annotations
+
+# What went wrong and what to check next, by the code of a JobError.
+MESSAGES: dict[str, tuple[str, str]] = {
+    "argument_invalid": (
+        "ジョブ引数 --{name} の値 {value!r} は使えません。",
+        "{expected} を指定してください。",
+    ),
+    "argument_missing": (
+        "ジョブ引数 --{name} がありません。",
+        "Glue ジョブのデフォルト引数に追加してください。",
+    ),
+    "argument_unknown": (
+        "ジョブ引数 --{name} は未知です{near}。",
+        "使える引数: {arguments}",
+    ),
+    "arguments_conflict": (
+        "ジョブ引数が互いに矛盾しています: {conflict}",
+        "どちらかを変更してください。",
+    ),
+    "secret_missing": (
+        "Secrets Manager にシークレット {secret!r} がありません。",
+        "--secret_name を確認するか、terraform apply でシークレットを作成してください。",
+    ),
+    "secret_invalid": (
+        "シークレット {secret!r} の内容が不正です ({problem})。",
+        "{fields} を文字列で持つ JSON オブジェクトを保存してください。",
+    ),
+    "connection_missing": (
+        "Glue 接続 {connection!r} がありません。",
+        "--connection_name を確認するか、terraform apply で接続を作成してください。",
+    ),
+    "connection_invalid": (
+        "Glue 接続 {connection!r} の設定が不正です ({problem})。",
+        "接続のプロパティ (configs.json) を直してください。",
+    ),
+    "access_denied": (
+        "AWS が {resource} への {operation} を拒否しました。",
+        "Glue ジョブのロール (とバケットや KMS キーのポリシー) で許可してください。",
+    ),
+    "aws_failed": (
+        "AWS の {operation} ({resource}) が失敗しました: {problem}",
+        "ログを確認して、ジョブを再実行してください。",
+    ),
+    "source_missing": (
+        "入力ファイル {url} がありません。",
+        "--source_bucket と --source_key、ファイルの到着を確認してください。",
+    ),
+    "source_changed": (
+        "{url} が読み取り中に置き換えられました。",
+        "アップロード完了後にジョブを再実行してください。",
+    ),
+    "source_empty": (
+        "入力ファイル {url} が空です ({problem})。このまま公開すると出力が消えます。",
+        "ファイルを作る側の処理を確認してください。",
+    ),
+    "source_malformed": (
+        "{url} の JSON が不正です (レコード {record}、バイト位置 {offset}): {problem}",
+        "ファイル (オブジェクトの配列、または 1 行 1 オブジェクト) を直して再実行してください。",
+    ),
+    "source_not_object": (
+        "{url} のレコード {record} (バイト位置 {offset}) はオブジェクトではなく{kind}です。",
+        "すべてのレコードを JSON オブジェクトにしてください。",
+    ),
+    "key_missing_in_source": (
+        "{url} のどのレコードにもキー列 {key!r} がありません{near}。",
+        "見つかった列: {columns}。列名を直すか --key を設定してください。",
+    ),
+    "key_missing_in_table": (
+        "テーブル {table} にキー列 {key!r} がありません{near}。",
+        "見つかった列: {columns}。--key を設定してください。",
+    ),
+    "table_missing": (
+        "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
+        "シークレットの db_name、table_name (PostgreSQL では schema_name も)、ユーザーの権限を確認してください。",
+    ),
+    "login_refused": (
+        "データベース {host} がユーザー {user!r} のログインを拒否しました。",
+        "シークレット {secret!r} の username と password を確認してください。",
+    ),
+    "database_unreachable": (
+        "データベース {host} に接続できません。",
+        "接続のエンドポイントとポート、サブネット、データベースのセキュリティグループを確認してください。",
+    ),
+    "certificate_refused": (
+        "データベース {host} のサーバー証明書を検証できません: {problem}",
+        "CA バンドル {url} に署名元の CA があるか、Database.endpoint が証明書の名前と合うかを確認してください。",
+    ),
+    "ca_invalid": (
+        "CA バンドル {url} を使えません ({problem})。",
+        "Database.ca_uri には CA 証明書 (PEM 形式) の S3 オブジェクトを指定してください。",
+    ),
+    "driver_missing": (
+        "JDBC ドライバークラス {driver!r} が見つかりません。",
+        "接続の JDBC_DRIVER_CLASS_NAME と --extra-jars の jar を合わせてください。",
+    ),
+    "driver_refuses_url": (
+        "JDBC ドライバー {driver!r} は URL {url} を受け付けません。",
+        "ドライバークラスと URL を合わせてください (MariaDB Connector/J 3 の URL は permitMysqlScheme も必要)。",
+    ),
+    "database_failed": (
+        "データベース {host} でエラーが起きました: {problem}",
+        "データベースのログを確認して再実行してください。",
+    ),
+    "destination_missing": (
+        "出力先バケット {bucket!r} がありません。",
+        "--destination_bucket を確認してください。",
+    ),
+    "not_encodable": (
+        "{row}、列 {column!r}: 文字 {character!r} (U+{codepoint}) は {encoding} にありません。",
+        "元データの文字を置き換えるか、--csv_encoding を utf-8 か utf-8-sig にしてください。",
+    ),
+    "rows_lost": (
+        "入力 {expected} 件に対し出力が {written} 行になったため、公開しませんでした。",
+        "実行中にデータが変わった可能性があります。再実行してください。",
+    ),
+    "output_unsure": (
+        "{url} が置き換わったかどうか、S3 から応答がありませんでした ({problem})。",
+        "前回か今回のどちらか完全なファイルがあります。更新時刻を確認するか、再実行してください。",
+    ),
+    "stopped": (
+        "ジョブが停止されました (手動停止またはタイムアウト)。",
+        "再実行してください。タイムアウトの場合は timeout_minutes か number_of_workers を増やしてください。",
+    ),
+    "unexpected": (
+        "{problem}",
+        "実行ログのスタックトレースを確認してください。",
+    ),
+}
+
+# Words among the details of a failure.
+PHRASES: dict[str, str] = {
+    "near": " ({name!r} の間違いではありませんか)",
+    "one_character": "1 文字 (引用符と改行以外、タブは \\t)",
+    "count": "整数 (1 から 99999)",
+    "value": "文字列 (1 文字以上)",
+    "object_key": "オブジェクト 1 つのキー (末尾は / 以外)",
+    "null_is_special": "--csv_null {null!r} に区切り文字、引用符または改行が含まれています",
+    "option_not_encodable": "--{name} {value!r} に --csv_encoding {encoding} で書けない文字があります",
+    "output_is_source": "--{name} {output} が入力 {source} を上書きするか、次回の入力に混ざります",
+    "report_is_source": "実行レポート {report} が入力を上書きします",
+    "list_is_output": "--unmatched_file {key!r} が出力かその実行レポートのキーと同じです",
+    "schema_unused": "schema_name {schema!r} は PostgreSQL 用ですが、接続は {scheme} です",
+    "no_json_object": "JSON オブジェクトではありません",
+    "fields_missing": "{names} がありません",
+    "webhook_no_url": "slack_webhook が URL ではありません",
+    "schema_no_string": "schema_name が文字列ではありません",
+    "ca_missing": "オブジェクトがありません",
+    "no_certificates": "PEM 形式の証明書がありません",
+    "or": "{first} か {second}",
+    "url_invalid": "JDBC_CONNECTION_URL の値 {url!r} が {expected} の形ではありません",
+    "ca_uri_invalid": "CUSTOM_JDBC_CERT の値 {uri!r} が s3://bucket/bundle.pem の形ではありません",
+    "ca_without_tls": "CUSTOM_JDBC_CERT がありますが、JDBC_ENFORCE_SSL が true ではありません",
+    "ca_needs_driver": "CUSTOM_JDBC_CERT にはドライバー org.mariadb.jdbc.Driver が必要です",
+    "ca_doubted": "CUSTOM_JDBC_CERT があるのに、JDBC_CONNECTION_URL の {names} も検証方法を指定しています",
+    "no_records": "レコードがありません",
+    "no_columns": "列がありません",
+    "array": "配列",
+    "boolean": "真偽値",
+    "null": " null 値",
+    "string_or_number": "文字列か数値",
+    "beginning": "先頭が '[' でも '{{' でもなく {beginning} です",
+    "gzip_broken": "gzip ファイルが壊れています ({reason})",
+    "not_utf8": "UTF-8 ではありません ({reason})",
+    "not_json": "{text} は JSON の値ではありません",
+    "value_expected": "値がありません",
+    "values_on_line": "1 行に複数の値があります",
+    "line_ends": "レコードの途中で行が終わっています",
+    "array_ends": "配列の途中でファイルが終わっています",
+    "after_record": "レコードの後に ',' か ']' がありません",
+    "after_array": "配列の終わりの後に余分な内容があります",
+    "record_too_large": "レコードが {limit} MiB を超えています",
+    "nested": "入れ子が深すぎます",
+    "nested_in": "{name!r} の入れ子が深すぎます",
+    "surrogate_in": "{name!r} に片方だけのサロゲート文字があります",
+    "surrogate_in_name": "列名 {name!r} に片方だけのサロゲート文字があります",
+    "connection_lost": "接続が切れたか、タイムアウトしました",
+    "row": "{number} 行目",
+    "header": "ヘッダー",
+}
+
+# Slack messages, and the warnings of the run report.
+TEXTS: dict[str, str] = {
+    "success": "✅ {job}: 出力しました",
+    "failure": "❌ {job}: 失敗しました ({stage})",
+    "unmatched": "⚠️ 入力にない id がテーブルに {count} 件あります: {ids}",
+    "more": " 他 {count} 件",
+    "duplicates": "⚠️ id の重複: 入力 {source} 件 (すべて出力)、テーブル {table} 件 (1 行だけ使用)",
+    "missing_ids": "⚠️ id のないレコード: {count} 件 (補完せずに出力)",
+    "fewer_records": "⚠️ 入力レコードが前回の半分未満です: 前回 {last} 件、今回 {count} 件",
+    "cause": "原因",
+    "hint": "次に確認すること",
+    "unchanged": "出力ファイル {output} は前回のままです。",
+    "source_records": "入力レコード",
+    "matched": "一致",
+    "source_only": "入力のみ",
+    "filled_cells": "補完したセル",
+    "unmatched_rows": "テーブルのみ",
+    "output": "出力",
+    "seconds": "所要時間",
+    "duration": "{minutes} 分 {seconds} 秒",
+    "since": "失敗の始まり",
+    "few_ids": "id が少なく、キーに索引がある",
+    "small_table": "小さなテーブル",
+    "many_ids": "テーブルに対して id が多い",
+    "no_index": "キーで始まる索引がない",
+    "key_type": "この型のキーは索引で引けない",
+    "index_unused": "データベースが索引を使わない",
+    "engine": "エンジンと読み取り方式",
+    "small_source": "入力と必要な行がドライバーのメモリに収まる",
+    "large_source": "入力と必要な行がドライバーのメモリに収まらない",
+    "engine_forced": "--engine の指定",
+    "always_scans": "Spark エンジンは常に全件を読む",
+    "run": "実行 ID",
+    "open_run": "Glue の実行",
+    "open_logs": "ログ",
+    "open_output": "S3 の出力",
+    "open_list": "テーブルのみの id の一覧",
+    "open_report": "実行レポート",
+    "settings": "設定",
+    "secret": "シークレット",
+    "connection": "接続",
+    "source": "入力の読み取り",
+    "table": "テーブルの読み取り",
+    "overlay": "突き合わせ",
+    "publish": "出力",
+    "commit": "完了処理",
+}
+
+# What Python's json, utf-8 and gzip say of a source.
+LIBRARY_WORDS: dict[str, str] = {
+    "Expecting property name enclosed in double quotes": "二重引用符で囲んだ項目名がありません",
+    "Expecting ':' delimiter": "':' がありません",
+    "Expecting ',' delimiter": "',' がありません",
+    "Unterminated string starting at": "文字列が閉じられていません",
+    "Invalid control character at": "文字列に制御文字がそのまま含まれています",
+    "Invalid \\escape": "\\ の後の文字が不正です",
+    "Invalid \\uXXXX escape": "\\u の後に 16 進数 4 桁がありません",
+    "invalid start byte": "文字の先頭バイトが不正です",
+    "invalid continuation byte": "文字の 2 バイト目以降が不正です",
+    "unexpected end of data": "文字の途中で終わっています",
+    "Compressed file ended before the end-of-stream marker was reached": "途中で切れています",
+}

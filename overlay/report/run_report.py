@@ -1,0 +1,135 @@
+"""The run report, an object of JSON beside the output for programs and the next run (schemas/run_report.schema.json).
+
+In goes a Result or a JobError, out goes the object; from the one that the run before left comes a LastRun.
+Nothing here fails a run or holds it for long.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from overlay.aws import client, error_code, within
+from overlay.errors import JobError
+from overlay.report.metrics import COUNT_METRICS
+from overlay.report.result import LastRun, Result, Stages, collect_news, collect_warnings
+from overlay.settings import Settings
+
+LOG = logging.getLogger(__name__)
+# A role that may not list gets 403 for what is not there.
+_ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied"})
+
+
+def utc_now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def parse_report(data: bytes) -> LastRun:
+    """Reads from a report what counts for the next run.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is no report.
+        RecursionError: it is no report either, but JSON nested too deep.
+    """
+    report = json.loads(data)
+    since, success = report["failing_since"] or "", report["last_success"] or {}
+    if since:
+        datetime.fromisoformat(since)
+    if success and type(success["source_records"]) is not int:
+        raise ValueError("last_success.source_records")
+    return LastRun(since, success)
+
+
+class Reporter:
+    """Reads the report of the run before (`last`), once, and writes that of this run over it."""
+
+    def __init__(self, settings: Settings, progress: Stages) -> None:
+        self._settings, self._progress, self._limits = settings, progress, settings.limits
+        self._client = client("s3", self._limits.aws_brief)
+        self._object = {"Bucket": settings.destination_bucket, "Key": settings.report_key}
+        self.last = within(self._limits.report_seconds, "reading the last run report", self._read) or LastRun()
+
+    def success(self, result: Result) -> None:
+        """Writes the report of a run that published its output."""
+        end_time, counts = utc_now(), result.counts.as_dict()
+        warnings = collect_warnings(result, self.last, self._settings.language)
+        self._write(
+            end_time,
+            status="succeeded",
+            engine=result.engine,
+            engine_reason=result.engine_reason,
+            plan=result.plan,
+            plan_reason=result.plan_reason,
+            counts={name: counts[name] for name in COUNT_METRICS.values()},
+            columns=[
+                {"name": name, "source": source, "table": table, "empty": empty}
+                for name, (source, table, empty) in zip(result.columns, counts["coverage"], strict=True)
+            ],
+            unmatched_ids=result.counts.unmatched_ids,
+            unmatched_file=result.unmatched_file,
+            warnings=[{"code": code, "text": text} for code, text in warnings.items()],
+            source_bytes=result.source_bytes,
+            output={"bytes": result.bytes, "etag": result.etag, "fingerprint": result.fingerprint},
+            last_success={
+                "run_id": self._settings.run_id,
+                "ended": end_time,
+                "source_records": result.counts.source_records,
+                "news": collect_news(result, self.last),
+            },
+        )
+
+    def failure(self, error: JobError) -> None:
+        """Writes the report of a run that failed; what the last success left stays in it."""
+        end_time = utc_now()
+        message = error.message(self._settings.language)
+        self._write(
+            end_time,
+            status="failed",
+            error={"code": error.code, "stage": self._progress.stage, **message._asdict()},
+            failing_since=self.last.failing_since or end_time,
+            last_success=dict(self.last.success) or None,
+        )
+
+    def _read(self) -> LastRun:
+        """Reads the report of the run before; what is none is logged and counts as no report."""
+        try:
+            answer = self._client.get_object(**self._object)
+        except ClientError as error:
+            if error_code(error) in _ABSENT:
+                return LastRun()
+            raise
+        try:
+            return parse_report(answer["Body"].read(self._limits.report_bytes_max))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            LOG.warning("s3://%s/%s is no run report; it will be replaced", *self._object.values())
+            return LastRun()
+
+    def _write(self, end_time: str, **facts: Any) -> None:
+        settings, progress = self._settings, self._progress
+        report = {
+            "version": 1,
+            "job": settings.job_name,
+            "run_id": settings.run_id,
+            "language": settings.language,
+            "started": progress.started,
+            "ended": end_time,
+            "seconds": round(progress.seconds, 3),
+            "stages": progress.stages,
+            "source": settings.source,
+            "destination": settings.destination,
+            "error": None,
+            "failing_since": None,
+            **facts,
+        }
+        # A lone surrogate, which JSON may hold and UTF-8 lacks, becomes an escape.
+        body = json.dumps(report, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
+
+        def put() -> None:
+            self._client.put_object(Body=body, ContentType="application/json", **self._object)
+
+        within(self._limits.report_seconds, "writing the run report", put)

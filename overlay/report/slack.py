@@ -1,0 +1,179 @@
+"""Slack: in goes a Result or a Failure, out comes a Block Kit payload; posting it neither fails a run nor holds it.
+
+A header takes 150 characters, a section 3,000, each of its 10 fields 2,000 (docs.slack.dev/reference/block-kit), all
+together about 13,200 (msg_blocks_too_long; not documented). The limits below keep every message under them.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import requests
+
+from overlay.aws import within
+from overlay.limits import Limits
+from overlay.report.result import Failure, LastRun, Result, collect_warnings
+from overlay.report.slack_text import Console, as_code, clip, date_text, duration, link, share, size_text, texts
+from overlay.settings import Settings
+
+LOG = logging.getLogger(__name__)
+# All in characters, escapes counted.
+HEADER_LIMIT = 150
+CAUSE_LIMIT = 1_800
+HINT_LIMIT = 900
+NAME_LIMIT = 300  # a URL of S3, the id of a run
+ID_LIMIT = 80
+_SERVER_ERRORS = 500  # HTTP status, and all above
+
+
+def success_message(settings: Settings, result: Result, last: LastRun, region: str) -> dict[str, Any]:
+    """The message of a run that published its output; `region` is for links to the console, empty outside AWS."""
+    language, bucket = settings.language, settings.destination_bucket
+    words, console, counts = texts(language), Console(region), result.counts
+    summary = {
+        words["source_records"]: f"{counts.source_records:,}",
+        words["matched"]: share(counts.matched, counts.source_records),
+        words["source_only"]: share(counts.source_only, counts.source_records),
+        words["filled_cells"]: share(counts.filled_cells, counts.source_records * len(result.columns)),
+        words["unmatched_rows"]: share(counts.unmatched, counts.table_rows),
+        words["seconds"]: duration(result.seconds, language),
+    }
+    choices = ((result.engine, result.engine_reason), (result.plan, result.plan_reason))
+    facts = summary | {
+        words["engine"]: " · ".join(f"{name} ({words[reason]})" if reason else name for name, reason in choices),
+        words["output"]: f"{as_code(result.output, NAME_LIMIT)}\n{size_text(result.bytes)}",
+    }
+    paragraphs = _unmatched_paragraph(settings, result, console)
+    paragraphs += collect_warnings(result, last, language).values()
+    return _message(
+        _header("success", language, settings.job_name),
+        [_facts_section(facts), *({"text": _mrkdwn(text)} for text in paragraphs)],
+        [
+            _run_note(settings.run_id, language),
+            link(console.run(settings.job_name, settings.run_id), words["open_run"]),
+            link(console.object(bucket, settings.destination_file), words["open_output"]),
+            link(console.object(bucket, settings.report_key), words["open_report"]),
+        ],
+        " · ".join(f"{name} {value}" for name, value in summary.items()),
+    )
+
+
+def failure_message(failure: Failure, region: str) -> dict[str, Any]:
+    """The message of a run that failed; `region` is for links to the console, empty outside AWS."""
+    words, console = texts(failure.language), Console(region)
+    cause, hint = clip(failure.message.cause, CAUSE_LIMIT), clip(failure.message.hint, HINT_LIMIT)
+    facts = {words["since"]: date_text(failure.since)} if failure.since else {}
+    facts[words["seconds"]] = duration(failure.seconds, failure.language)
+    # Cause and hint quote values, so they stand in text without markup.
+    paragraphs = [_mrkdwn(f"*{words['cause']}*"), _plain(cause), _mrkdwn(f"*{words['hint']}*"), _plain(hint)]
+    if failure.output:
+        paragraphs.append(_mrkdwn(words["unchanged"].format(output=as_code(failure.output, NAME_LIMIT))))
+    return _message(
+        _header("failure", failure.language, failure.job, words[failure.stage]),
+        [*({"text": text} for text in paragraphs), _facts_section(facts)],
+        [
+            _run_note(failure.run_id, failure.language),
+            link(console.run(failure.job, failure.run_id), words["open_run"]),
+            link(console.logs(failure.log_group, failure.run_id), words["open_logs"]),
+        ],
+        f"{cause}\n{hint}",
+    )
+
+
+def _message(title: str, sections: Sequence[Mapping[str, Any]], notes: Sequence[str], summary: str) -> dict[str, Any]:
+    """A Block Kit payload: header, sections, small notes (empty ones are left out).
+
+    All texts are escaped by the caller. Notifications, screen readers and old clients show the `text` of the payload.
+    """
+    blocks: list[dict[str, Any]] = [{"type": "header", "text": _plain(title)}]
+    blocks += [{"type": "section", **section} for section in sections]
+    if elements := [_mrkdwn(note) for note in notes if note]:
+        blocks.append({"type": "context", "elements": elements})
+    return {"text": f"{title}\n{summary}", "blocks": blocks}
+
+
+def _unmatched_paragraph(settings: Settings, result: Result, console: Console) -> list[str]:
+    """The paragraph of ids that only the table has, with a link to the list of all; none without such ids."""
+    words, counts = texts(settings.language), result.counts
+    if not counts.unmatched:
+        return []
+    ids = ", ".join(as_code(key, ID_LIMIT) for key in counts.unmatched_ids)
+    more = counts.unmatched - len(counts.unmatched_ids)
+    text = words["unmatched"].format(count=f"{counts.unmatched:,}", ids=ids)
+    text += words["more"].format(count=f"{more:,}") if more > 0 else ""
+    url = console.object(settings.destination_bucket, settings.unmatched_file)
+    return ["\n".join(filter(None, (text, link(url, words["open_list"]))))]
+
+
+def _run_note(run_id: str, language: str) -> str:
+    return f"{texts(language)['run']} {as_code(run_id, NAME_LIMIT)}" if run_id else ""
+
+
+def _header(kind: str, language: str, job: str, stage: str = "") -> str:
+    """The header of a message; the name of the job gives way where it is too long."""
+    template = texts(language)[kind]
+    return template.format(job=clip(job, HEADER_LIMIT - len(template.format(job="", stage=stage))), stage=stage)
+
+
+def _facts_section(facts: Mapping[str, str]) -> dict[str, Any]:
+    """Facts in two columns, as the content of a section; it takes ten."""
+    return {"fields": [_mrkdwn(f"*{name}*\n{value}") for name, value in facts.items()]}
+
+
+def _mrkdwn(text: str) -> dict[str, Any]:
+    """A text object in Slack's markup. Verbatim: names and URLs in it are not made links, nor mentions."""
+    return {"type": "mrkdwn", "text": text, "verbatim": True}
+
+
+def _plain(text: str) -> dict[str, Any]:
+    """A text object without markup; Slack takes none that is empty."""
+    return {"type": "plain_text", "text": text or "-", "emoji": False}
+
+
+def post_to_slack(webhook: str, payload: Mapping[str, Any], limits: Limits, seconds: float | None = None) -> bool:
+    """Posts a payload to an incoming webhook; returns whether Slack took it, False without a webhook. Never raises.
+
+    All attempts and waits together take at most `seconds` (else `limits.slack_seconds`). The webhook is a secret:
+    neither it nor what quotes it is logged.
+    """
+    if not webhook:
+        return False
+    seconds = limits.slack_seconds if seconds is None else seconds
+    deadline = time.monotonic() + seconds
+    ok = within(seconds, "posting to Slack", lambda: _deliver(webhook, payload, limits, deadline)) is True
+    if not ok:
+        LOG.warning("Slack did not take the message; the run goes on without it")
+    return ok
+
+
+def _deliver(webhook: str, payload: Mapping[str, Any], limits: Limits, deadline: float) -> bool:
+    """Tries until Slack takes the payload, refuses it for good, or the next attempt would begin after the deadline."""
+    for number in range(1, limits.slack_attempts + 1):
+        ok, wait = _attempt(webhook, payload, limits, number)
+        if ok or wait is None or number == limits.slack_attempts or time.monotonic() + wait > deadline:
+            return ok
+        time.sleep(wait)
+    return False
+
+
+def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: int) -> tuple[bool, float | None]:
+    """Whether Slack took the payload, and the seconds before another attempt makes sense (None: never)."""
+    backoff = 2.0 ** (number - 1)
+    timeout = (limits.slack_connect_seconds, limits.slack_read_seconds)
+    try:
+        answer = requests.post(webhook, json=payload, timeout=timeout, allow_redirects=False)
+    except requests.RequestException as error:
+        # The text of the exception holds the webhook, so only its kind is logged.
+        LOG.warning("Slack attempt %d: %s", number, type(error).__name__)
+        # After a read timeout Slack has the message, and may yet show it.
+        return False, None if isinstance(error, requests.ReadTimeout) else backoff
+    if answer.status_code == requests.codes.ok:
+        return True, None
+    LOG.warning("Slack attempt %d: HTTP %d", number, answer.status_code)
+    if answer.status_code != requests.codes.too_many_requests and answer.status_code < _SERVER_ERRORS:
+        return False, None
+    header = answer.headers.get("Retry-After", "").strip()
+    return False, float(header) if header.isdecimal() else backoff

@@ -1,0 +1,300 @@
+"""One run: its stages and their times, its one way to fail, its end by SIGTERM.
+
+In: job arguments, a Spark session. Out: a Result, or one JobError; of either the run report, the metrics and at most
+one Slack message. Slack, the exit status and the output agree.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from overlay import aws
+from overlay.engines.driver import DriverEngine
+from overlay.engines.engine import Engine, Inputs, Output, choose
+from overlay.engines.spark import SparkEngine, end_jobs, running_jobs
+from overlay.errors import JobError, Stopped, Verbatim
+from overlay.limits import Limits
+from overlay.report.metrics import put_metrics
+from overlay.report.result import Failure, Result, is_news
+from overlay.report.run_report import Reporter, utc_now
+from overlay.report.slack import failure_message, post_to_slack, success_message
+from overlay.report.slack_text import visible
+from overlay.secret import Secret, find_webhook, load_secret
+from overlay.settings import LANGUAGES, Settings, parse_arguments, read_settings
+from overlay.source.objects import SourceObject
+from overlay.table.describe import Table
+from overlay.table.jdbc import Spark
+
+LOG = logging.getLogger(__name__)
+ENGINES: dict[str, Callable[[Inputs], Engine]] = {"driver": DriverEngine, "spark": SparkEngine}
+TRACE_PREFIX = "    | "
+
+
+class Stop:
+    """Knows whether the run is about to end (SIGTERM): from then on nothing is asked of the JVM that may wait.
+
+    Attributes:
+        begun: Set by the signal.
+    """
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+        self._watches = False
+
+    def ignore(self) -> None:
+        """Lets SIGTERM change nothing any more: the run is committed, and only has to tell of it."""
+        if threading.current_thread() is threading.main_thread() and self._watches:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    def watch(self, spark: Spark, limits: Limits) -> None:
+        """Lets SIGTERM raise Stopped in the main thread. Spark's jobs end first, so no part comes after the abort."""
+
+        def stop(_number: int, _frame: FrameType | None) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            self.begun.set()
+            end_jobs(spark, limits.stop_seconds)
+            raise Stopped
+
+        self._watches = True
+        signal.signal(signal.SIGTERM, stop)
+
+
+class Progress:
+    """Times the stages of a run, logs one line each as JSON, and knows the one that is on.
+
+    Attributes:
+        stage: The one that is on, or was last.
+        stages: Those that ended: name, start and seconds (both since the run began).
+        started: In UTC, ISO 8601.
+    """
+
+    def __init__(self, spark: Spark, run_id: str, limits: Limits) -> None:
+        self.stage = "settings"
+        self.stages: list[dict[str, Any]] = []
+        self.started = utc_now()
+        self._spark, self._run_id, self._limits = spark, run_id, limits
+        self._began = time.monotonic()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[dict[str, object]]:
+        """Around a stage; what it counts goes into the dictionary."""
+        self.stage = stage
+        facts: dict[str, object] = {}
+        start, over = self.seconds, threading.Event()
+        beat = threading.Thread(target=self._beat, args=(stage, start, over), daemon=True)
+        beat.start()
+        try:
+            yield facts
+        except BaseException:
+            facts["failed"] = True
+            raise
+        finally:
+            over.set()
+            beat.join(1)
+            seconds = round(self.seconds - start, 3)
+            self.stages.append({"stage": stage, "start": round(start, 3), "seconds": seconds})
+            line = {"stage": stage, "seconds": seconds, "run_id": self._run_id, **facts}
+            LOG.info("STAGE %s", json.dumps(line, ensure_ascii=False))
+
+    def _beat(self, stage: str, start: float, over: threading.Event) -> None:
+        while not over.wait(self._limits.progress_seconds):
+            LOG.info("stage %s: %.0f s%s", stage, self.seconds - start, running_jobs(self._spark))
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began."""
+        return time.monotonic() - self._began
+
+
+class Run:
+    """The block of a run: whatever ends it becomes one JobError, told once.
+
+    Attributes:
+        stage: Around each stage (see `Progress`).
+        settings: Once they are read.
+    """
+
+    settings: Settings
+
+    def __init__(self, argv: Sequence[str], spark: Spark, limits: Limits, stop: Stop) -> None:
+        self._argv, self._spark, self._limits, self._stop = argv, spark, limits, stop
+        self._arguments = parse_arguments(argv)
+        self._secret: Secret | None = None
+        self._reporter: Reporter | None = None
+        self._engine: Engine | None = None
+        self.stage = Progress(spark, self._arguments["run_id"], limits)
+
+    def __enter__(self) -> Run:
+        return self
+
+    def read_settings(self) -> Settings:
+        """The checked settings; from here on the run before is known.
+
+        Raises:
+            SettingsError: an argument is missing or wrong.
+        """
+        self.settings = read_settings(self._argv, self._limits)
+        self._reporter = Reporter(self.settings, self.stage)
+        return self.settings
+
+    def load_secret(self) -> Secret:
+        """Who logs in, and the webhook; from here on the log and messages are redacted.
+
+        Raises:
+            SettingsError: the secret is missing or wrong.
+            AwsError: a call was denied or failed.
+        """
+        self._secret = load_secret(self.settings)
+        return self._secret
+
+    def choose_engine(self, objects: Sequence[SourceObject], table: Table) -> Engine:
+        """The engine for this source and table."""
+        inputs = Inputs(self._spark, self.settings, objects, table)
+        name, self._engine_reason = choose(inputs)
+        LOG.info("engine %s: %s", name, self._engine_reason)
+        self._source_bytes = inputs.source_bytes
+        engine = self._engine = ENGINES[name](inputs)
+        return engine
+
+    def succeed(self, output: Output) -> Result:
+        """Tells the log, the run report, Slack and the metrics of a success; nothing here can fail the run."""
+        assert self._secret
+        assert self._reporter
+        result = self._result(output)
+        LOG.info("RESULT %s", json.dumps(result.as_dict(), ensure_ascii=False))
+        self._reporter.success(result)
+        if is_news(self.settings, result, self._reporter.last):
+            message = success_message(self.settings, result, self._reporter.last, aws.region())
+            post_to_slack(self._secret.slack_webhook, message, self._limits)
+        put_metrics(self.settings.job_name, self.stage, result, self._limits)
+        return result
+
+    def _result(self, output: Output) -> Result:
+        assert self._engine
+        settings, csv, unmatched = self.settings, output.csv, output.unmatched
+        list_url = f"s3://{settings.destination_bucket}/{settings.unmatched_file}"
+        return Result(
+            counts=output.counts,
+            columns=list(output.columns),
+            bytes=csv.bytes,
+            rows=csv.rows,
+            etag=csv.etag.strip('"'),
+            fingerprint=csv.fingerprint,
+            output=settings.destination,
+            unmatched_file={"url": list_url, **unmatched._asdict()} if unmatched else None,
+            source_bytes=self._source_bytes,
+            engine=self._engine.name,
+            engine_reason=self._engine_reason,
+            plan=self._engine.plan,
+            plan_reason=self._engine.plan_reason,
+            seconds=round(self.stage.seconds, 1),
+        )
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Makes the one JobError of whatever ended the block, tells of it, and raises it.
+
+        It carries no cause, as stack traces of drivers may quote what they were given.
+        """
+        try:
+            if error is not None and isinstance(error, (Exception, Stopped)):
+                failure = self._explain(error)
+                self._tell(failure)
+                raise failure from None
+            self._stop.ignore()
+        finally:
+            if self._engine and not self._stop.begun.is_set():
+                self._close(self._engine)
+
+    def _close(self, engine: Engine) -> None:
+        try:
+            engine.close()
+        except Exception as error:  # the run has succeeded, or has its error
+            LOG.warning("the engine was not closed: %s", type(error).__name__)
+
+    def _explain(self, error: BaseException) -> JobError:
+        """The JobError behind an exception, with secrets taken out; logs the stack trace."""
+        redact = self._secret.redact if self._secret else str
+        LOG.error("stage %s failed", self.stage.stage)
+        for line in redact("".join(traceback.format_exception(error))).splitlines():
+            LOG.error("%s%s", TRACE_PREFIX, line)
+        failure = error if isinstance(error, JobError) else None
+        if self._stop.begun.is_set() and not (failure and failure.code == "output_unsure"):
+            failure = JobError("stopped")  # whatever else broke with the JVM
+        if failure is None:
+            problem = f"{type(error).__name__}: {telling_line(str(error))[:500]}"
+            failure = JobError("unexpected", problem=Verbatim(problem))
+        failure.redact(redact)
+        LOG.error("%s", failure)
+        return failure
+
+    def _tell(self, failure: JobError) -> None:
+        """Tells Slack of a failure, also of one in the job arguments or the secret where these still name the webhook.
+
+        Slack comes first, as a run that is stopped has little time.
+        """
+        seconds = self._limits.stop_seconds if self._stop.begun.is_set() else self._limits.slack_seconds
+        webhook = self._secret.slack_webhook if self._secret else self._find_webhook(seconds)
+        since = self._reporter.last.failing_since if self._reporter else ""
+        facts = describe_failure(failure, self._arguments, self.stage, since)
+        failure.reported = post_to_slack(webhook, failure_message(facts, aws.region()), self._limits, seconds)
+        if self._reporter:
+            self._reporter.failure(failure)
+        put_metrics(facts.job, self.stage, None, self._limits)
+
+    def _find_webhook(self, seconds: float) -> str:
+        return aws.within(seconds, "finding the webhook", lambda: find_webhook(self._arguments, self._limits)) or ""
+
+
+def describe_failure(error: JobError, arguments: Mapping[str, str], progress: Progress, since: str) -> Failure:
+    """What Slack is told of a failed run, as far as its unchecked arguments say."""
+    job, language = arguments.get("JOB_NAME", "?"), arguments.get("language", "ja")
+    language = language if language in LANGUAGES else "ja"
+    bucket, key = arguments.get("destination_bucket"), arguments.get("destination_file")
+    unchanged = bucket and key and progress.stage != "commit" and error.code != "output_unsure"
+    return Failure(
+        job=job,
+        run_id=arguments["run_id"],
+        language=language,
+        stage=progress.stage,
+        message=error.message(language),
+        output=f"s3://{bucket}/{key}" if unchanged else "",
+        seconds=progress.seconds,
+        since=since,
+        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise. Glue puts stderr there.
+        log_group=f"{arguments.get('custom-logGroup-prefix', f'/aws-glue/jobs/{job}')}/output",
+    )
+
+
+def telling_line(text: str) -> str:
+    """The line of an exception's text that says most, among frames of Java and Python."""
+    frames = ("An error occurred while calling", "Driver stacktrace:")
+    lines = [line for line in text.splitlines() if line[:1].strip() and not line.startswith(frames)] or [text]
+    # The exception of a Python worker comes as a whole stack trace, whose last line tells.
+    return lines[-1 if "Traceback (most recent call last)" in text else 0].lstrip(": ").strip()
+
+
+class OneLine(logging.Formatter):
+    """A record is a line, whatever its values hold: no value forges a record of its own, or moves the cursor."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line."""
+        return visible(super().format(record))
+
+
+def log_to_stderr() -> None:
+    """Lets the log of the job go where Glue takes it from."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[handler], force=True)
+    logging.getLogger("overlay").setLevel(logging.INFO)

@@ -1,0 +1,257 @@
+"""The job arguments: `sys.argv` as Glue fills it goes in; a frozen `Settings` comes out, or a `SettingsError`."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+
+from overlay.errors import Detail, SettingsError, Verbatim, near_miss, phrase
+from overlay.limits import Limits
+
+LOG = logging.getLogger(__name__)
+
+ENCODINGS = ("utf-8", "utf-8-sig", "cp932")
+LANGUAGES = ("ja", "en")
+LINE_ENDINGS = {"lf": "\n", "crlf": "\r\n"}
+QUOTES = ("minimal", "all")
+SWITCH = {"true": True, "false": False}
+NOTIFY = ("always", "on_change", "on_failure")
+ENGINES = ("auto", "driver", "spark")
+_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class CsvFormat:
+    """How a cell and a row are written."""
+
+    encoding: str = "utf-8"  # one of ENCODINGS
+    delimiter: str = ","  # one character
+    line_ending: str = "lf"  # one of LINE_ENDINGS
+    quote: str = "minimal"  # RFC 4180: only where needed; or `all`: every value that is present
+    null: str = ""  # the text of a missing value; a present value with the same text is quoted
+    escape_formulas: bool = False  # cells that a spreadsheet would take as a formula get a leading `'`
+
+    @property
+    def codec(self) -> str:
+        """Of the rows; the byte order mark of `utf-8-sig` belongs to the header alone."""
+        return "utf-8" if self.encoding == "utf-8-sig" else self.encoding
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run, as its job arguments describe it."""
+
+    job_name: str
+    secret_name: str
+    connection_name: str
+    source_bucket: str
+    source_key: str  # the key of one object, a folder (`in/`) or a pattern with `*` (see `is_source_key`)
+    destination_bucket: str
+    destination_file: str  # the key of the output
+    run_id: str = ""  # Glue's; empty elsewhere
+    key: str = "id"  # the column by which records and rows are matched
+    language: str = "ja"  # of the messages, one of LANGUAGES
+    # These three where the secret has none: one that RDS manages holds the login alone.
+    db_name: str = ""
+    schema_name: str = ""
+    table_name: str = ""
+    slack_secret_name: str = ""  # the secret of the webhook, where it is not `secret_name`
+    max_connections: int = 0  # at a time; 0: what `Limits.connection_share` leaves of those the server takes
+    notify: str = "always"  # when Slack hears of a success, one of NOTIFY; of a failure it always does
+    unmatched_file: str = ""  # the key, beside the output, of the list of all ids that only the table has; or none
+    engine: str = "auto"  # what carries the data, one of ENGINES
+    csv: CsvFormat = CsvFormat()
+    limits: Limits = _LIMITS
+
+    @property
+    def source(self) -> str:
+        """The source as a URL for people."""
+        return f"s3://{self.source_bucket}/{self.source_key}"
+
+    @property
+    def destination(self) -> str:
+        """The output as a URL for people."""
+        return f"s3://{self.destination_bucket}/{self.destination_file}"
+
+    @property
+    def report_key(self) -> str:
+        """The key of the run report, beside the output."""
+        return f"{self.destination_file}.report.json"
+
+
+_ARGUMENTS = [item for item in fields(Settings) if item.name not in {"job_name", "run_id", "csv", "limits"}]
+REQUIRED_ARGUMENTS = ("JOB_NAME", *(item.name for item in _ARGUMENTS if item.default is MISSING))
+OPTIONAL_ARGUMENTS = (
+    *(item.name for item in _ARGUMENTS if item.default is not MISSING),
+    *(f"csv_{option.name}" for option in fields(CsvFormat)),
+)
+_OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
+# Taken as they are.
+_TEXTS = {item.name for item in _ARGUMENTS} - {"language", "max_connections", "notify", "engine"} | {"run_id"}
+_KEPT = (*_OURS, "JOB_RUN_ID", "custom-logGroup-prefix")
+_SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
+# In snake_case, though "internal to AWS Glue" (AWS Glue guide, job parameters), or seen to be passed by it.
+_GLUES_OWN = {"conf", "debug", "mode", "endpoint", "class", "continuous_log"}
+
+
+def read_settings(argv: Sequence[str], limits: Limits = _LIMITS) -> Settings:
+    """The checked settings of a run from `sys.argv`; raises what `check_unknown` and `make_settings` do."""
+    check_unknown(argv)
+    return make_settings(parse_arguments(argv), limits)
+
+
+def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
+    """The job's own arguments out of `sys.argv` by name, and Glue's run id (as `run_id`) and prefix of the log groups.
+
+    Never raises and never exits: a run that fails on its arguments still has to find its webhook among them. AWS's own
+    getResolvedOptions does raise, requires every option it is asked for, and takes abbreviations.
+    """
+    arguments, _ = _parsed(argv)
+    return arguments | {"run_id": arguments.get("JOB_RUN_ID", "")}
+
+
+def check_unknown(argv: Sequence[str]) -> None:
+    """Refuses an argument that is one of ours misspelt (SettingsError); logs the other ones that nobody knows.
+
+    Glue adds arguments of its own, in hyphens or capitals, and Airflow adds `--airflow_task_uuid`: a name that is like
+    none of ours is no reason to fail.
+    """
+    _, others = _parsed(argv)
+    for name in (token[2:] for token in others if token.startswith("--")):
+        is_ours = _SNAKE_CASE.fullmatch(name) or name.replace("-", "_") in _OURS
+        if name in _GLUES_OWN or not is_ours:
+            continue
+        if near := near_miss(name, _OURS):
+            listed = Verbatim(", ".join(_OURS[1:]))
+            raise SettingsError("argument_unknown", name=Verbatim(name), near=near, arguments=listed)
+        LOG.info("argument --%s is not known to this job", name)
+
+
+def _parsed(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The arguments in `_KEPT` that are there, and all other tokens, without what follows a `=` in them.
+
+    Not argparse: a value may begin with dashes, be empty or be left out.
+    """
+    arguments, others, queue = {}, [], deque(argv[1:])
+    names = {f"--{name}": name for name in _KEPT}
+    while queue:
+        token, equals, value = queue.popleft().partition("=")
+        if token not in names:
+            others.append(token)
+            continue
+        if not equals and queue and queue[0].partition("=")[0] not in names:
+            value = queue.popleft()
+        arguments[names[token]] = value
+    return arguments, others
+
+
+def make_settings(arguments: Mapping[str, str], limits: Limits = _LIMITS) -> Settings:
+    """The checked settings of a run from its job arguments by name (see `parse_arguments`).
+
+    Raises:
+        SettingsError: an argument is missing, a value is empty or not allowed, or two contradict each other.
+    """
+    _check_texts(arguments)
+    settings = Settings(
+        job_name=arguments["JOB_NAME"],
+        language=_choice(arguments, "language", LANGUAGES, "ja"),
+        csv=csv_format(arguments),
+        max_connections=_count(arguments, "max_connections"),
+        notify=_choice(arguments, "notify", NOTIFY, "always"),
+        engine=_choice(arguments, "engine", ENGINES, "auto"),
+        limits=limits,
+        **{name: value for name, value in arguments.items() if name in _TEXTS},
+    )
+    _check_outputs(settings)
+    return settings
+
+
+def _check_texts(arguments: Mapping[str, str]) -> None:
+    """Refuses missing arguments, empty ones that may not be, and keys that are folders."""
+    for name in REQUIRED_ARGUMENTS:
+        if name not in arguments:
+            raise SettingsError("argument_missing", name=Verbatim(name))
+    for name in (*REQUIRED_ARGUMENTS, "key"):
+        if arguments.get(name) == "":
+            raise _invalid(name, "", phrase("value"))
+    for name in ("destination_file", "unmatched_file"):
+        if (key := arguments.get(name, "")).endswith("/"):
+            raise _invalid(name, key, phrase("object_key"))
+
+
+def _choice(arguments: Mapping[str, str], name: str, choices: Iterable[str], default: str) -> str:
+    value = arguments.get(name, default)
+    if value not in choices:
+        raise _invalid(name, value, Verbatim(" / ".join(choices)))
+    return value
+
+
+def _count(arguments: Mapping[str, str], name: str) -> int:
+    value = arguments.get(name, "0")
+    if name in arguments and not re.fullmatch("[1-9][0-9]{0,4}", value):
+        raise _invalid(name, value, phrase("count"))
+    return int(value)
+
+
+def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
+    """The CSV options among the job arguments; raises SettingsError as `make_settings` does."""
+    delimiter, null = arguments.get("csv_delimiter", ","), arguments.get("csv_null", "")
+    if delimiter in {"tab", "\\t"}:
+        delimiter = "\t"
+    if len(delimiter) != 1 or delimiter in '"\r\n\x00':
+        raise _invalid("csv_delimiter", delimiter, phrase("one_character"))
+    if set(null) & {delimiter, '"', "\r", "\n"}:
+        raise _conflict(phrase("null_is_special", null=Verbatim(null)))
+    encoding = _choice(arguments, "csv_encoding", ENCODINGS, "utf-8")
+    for name, value in (("csv_delimiter", delimiter), ("csv_null", null)):
+        try:
+            value.encode(encoding)
+        except UnicodeEncodeError:
+            details = {"name": Verbatim(name), "value": Verbatim(value), "encoding": Verbatim(encoding)}
+            raise _conflict(phrase("option_not_encodable", **details)) from None
+    return CsvFormat(
+        encoding=encoding,
+        delimiter=delimiter,
+        line_ending=_choice(arguments, "csv_line_ending", LINE_ENDINGS, "lf"),
+        quote=_choice(arguments, "csv_quote", QUOTES, "minimal"),
+        null=null,
+        escape_formulas=SWITCH[_choice(arguments, "csv_escape_formulas", SWITCH, "false")],
+    )
+
+
+def _check_outputs(settings: Settings) -> None:
+    """Refuses outputs that would overwrite each other or the source, or be read as a source by the next run.
+
+    The run report alone may lie among the sources, as nobody chose its name: `list_objects` leaves it out.
+    """
+    bucket, source = settings.destination_bucket, Verbatim(settings.source)
+    if settings.source_bucket == bucket:
+        for name in ("destination_file", "unmatched_file"):
+            key = getattr(settings, name)
+            if key and is_source_key(key, settings.source_key):
+                output = Verbatim(f"s3://{bucket}/{key}")
+                raise _conflict(phrase("output_is_source", name=Verbatim(name), output=output, source=source))
+        if settings.source_key == settings.report_key:
+            raise _conflict(phrase("report_is_source", report=source))
+    if settings.unmatched_file in {settings.destination_file, settings.report_key}:
+        raise _conflict(phrase("list_is_output", key=Verbatim(settings.unmatched_file)))
+
+
+def _invalid(name: str, value: str, expected: Detail) -> SettingsError:
+    return SettingsError("argument_invalid", name=Verbatim(name), value=Verbatim(value), expected=expected)
+
+
+def _conflict(conflict: Detail) -> SettingsError:
+    return SettingsError("arguments_conflict", conflict=conflict)
+
+
+def is_source_key(key: str, pattern: str) -> bool:
+    """Whether an S3 key is meant by `source_key`: itself, below a folder `.../`, or matching `*` (within a folder)."""
+    if pattern.endswith("/") and "*" not in pattern:
+        return key.startswith(pattern)
+    glob = pattern.replace("[", "[[]").replace("?", "[?]")  # of the special characters of fnmatch only `*` is ours
+    return key.count("/") == pattern.count("/") and fnmatch.fnmatchcase(key, glob)
