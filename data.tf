@@ -170,7 +170,7 @@ locals {
   # A copied entry that kept its name would replace the first one without a word.
   written_twice = [for name in keys(local.entries) : name if length(regexall("\"${name}\"\\s*:\\s*\\{", local.configs_text)) > 1 && can(regex("^[A-Za-z0-9_-]*$", name))]
 
-  # source_key as a regular expression: below a folder, or * within one (glue_job.py, is_source_key).
+  # source_key as a regular expression: below a folder, or * within one (overlay/settings.py, is_source_key).
   source_patterns = {
     for name, entry in local.entries : name => format("^%s%s$",
       replace(replace(entry.S3.source_key, "/([^A-Za-z0-9\\/_*-])/", "\\$1"), "*", "[^/]*"),
@@ -220,7 +220,7 @@ locals {
     ]
   ])
 
-  # Glue brings the driver of PostgreSQL, so one has to be named for the other engines alone.
+  # Glue brings the driver of PostgreSQL, so one has to be named for the other databases alone.
   names_driver = can(local.common_json.connection.jdbc_driver) || !alltrue([for entry in values(local.entries) : try(entry.Database.dbtype == "postgresql", false)])
   driver = {
     class_name = try(tostring(local.common_json.connection.jdbc_driver.class_name), "")
@@ -366,6 +366,8 @@ locals {
   pipelines = {
     for name, entry in local.entries : name => {
       job                = "job-${name}"
+      connection         = "connection-${name}"
+      secret             = "rds-secret-${name}"
       source_bucket      = entry.S3.source_bucket
       source_key         = entry.S3.source_key
       destination_bucket = entry.S3.destination_bucket

@@ -1,4 +1,4 @@
-# One role per pipeline, allowed what its own run does: tests/test_terraform.py holds each statement against the calls
+# One role per pipeline, allowed what its own run does: tests/deploy/test_terraform.py holds each statement against the calls
 # of a real run.
 
 data "aws_iam_policy_document" "trust" {
@@ -92,12 +92,12 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "ReadConnection"
         Action   = ["glue:GetConnection"]
-        Resource = ["${local.glue_arn}:catalog", "${local.glue_arn}:connection/${each.value.job}"]
+        Resource = ["${local.glue_arn}:catalog", "${local.glue_arn}:connection/${each.value.connection}"]
       },
       {
-        Sid      = "LoadScriptDriverAndCa"
+        Sid      = "LoadCodeDriverAndCa"
         Action   = ["s3:GetObject"]
-        Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/glue_job-*.py", replace(local.jar_uris[each.key], "s3://", local.s3_arn), each.value.ca_uri == null ? "" : replace(each.value.ca_uri, "s3://", local.s3_arn)])
+        Resource = compact(["${local.s3_arn}${local.artifact_bucket}/${local.project}/*/*.py", replace(local.jar_uris[each.key], "s3://", local.s3_arn), each.value.ca_uri == null ? "" : replace(each.value.ca_uri, "s3://", local.s3_arn)])
       },
       {
         Sid      = "WriteLogs"

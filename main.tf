@@ -27,14 +27,28 @@ resource "aws_kms_alias" "pipelines" {
 locals {
   kms_key_arn     = local.common.kms_key_arn == null ? aws_kms_key.pipelines[0].arn : local.common.kms_key_arn
   artifact_bucket = local.common.artifact_bucket == null ? aws_s3_bucket.artifacts[0].bucket : local.common.artifact_bucket
-  # The key of an object changes with its content: a changed script is a new object and an update of each job.
-  script_key = "${local.project}/glue_job-${substr(filesha256("${path.root}/glue_job.py"), 0, 16)}.py"
   # A driver that is a file here is uploaded; one in S3 is used where it is.
-  local_jar  = local.common.driver.jar_uri != "" && !startswith(local.common.driver.jar_uri, "s3://")
-  jar_key    = local.local_jar ? "${local.project}/${basename(local.common.driver.jar_uri)}" : ""
-  jar_uri    = local.local_jar ? "s3://${local.artifact_bucket}/${local.jar_key}" : local.common.driver.jar_uri
-  jar_uris   = { for name, pipeline in local.pipelines : name => pipeline.driver == "org.postgresql.Driver" ? "" : local.jar_uri }
-  script_uri = "s3://${local.artifact_bucket}/${local.script_key}"
+  local_jar = local.common.driver.jar_uri != "" && !startswith(local.common.driver.jar_uri, "s3://")
+  jar_key   = local.local_jar ? "${local.project}/${basename(local.common.driver.jar_uri)}" : ""
+  jar_uri   = local.local_jar ? "s3://${local.artifact_bucket}/${local.jar_key}" : local.common.driver.jar_uri
+  jar_uris  = { for name, pipeline in local.pipelines : name => pipeline.driver == "org.postgresql.Driver" ? "" : local.jar_uri }
+}
+
+# The script and its package. A version is one folder, named by all its files: whatever is changed makes a new one and
+# updates each job, and what is changed back is the very one of before.
+locals {
+  code_files = setunion(["glue_job.py"], fileset(path.root, "overlay/**/*.py"))
+  # Glue lays the files of --extra-py-files side by side in one folder, on driver and executors: overlay/csv_text.py is
+  # csv_text.py there, and an __init__.py, which says that this folder is its package's path, is <package>.py. The same
+  # rule is in local/glue/deploy.py; tests/deploy/test_package.py compares the two.
+  code = {
+    for file in local.code_files : (basename(file) == "__init__.py" ? "${basename(dirname(file))}.py" : basename(file)) => file...
+  }
+  code_folder = "${local.project}/${substr(sha256(join("\n", [for file in local.code_files : "${file} ${filesha256("${path.root}/${file}")}"])), 0, 16)}"
+  code_uris   = { for name in keys(local.code) : name => "s3://${local.artifact_bucket}/${local.code_folder}/${name}" }
+  script_uri  = local.code_uris["glue_job.py"]
+  # Some 100 characters a module, of the 260 KB that Glue takes as arguments.
+  package_uris = join(",", [for name, uri in local.code_uris : uri if name != "glue_job.py"])
 }
 
 resource "aws_s3_bucket" "artifacts" {
@@ -89,15 +103,23 @@ resource "aws_s3_bucket_policy" "artifacts" {
   depends_on = [aws_s3_bucket_public_access_block.artifacts] # S3 refuses both at the same time
 }
 
-resource "aws_s3_object" "script" {
+# An instance is named by its key, not by its file: going back from an apply that broke off halfway then finds the files of
+# before in the state, and does not delete as replaced what it has just uploaded to the very same keys.
+resource "aws_s3_object" "code" {
+  for_each = { for name, files in local.code : "${local.code_folder}/${name}" => files }
+
   bucket       = local.artifact_bucket
-  key          = local.script_key
-  source       = "${path.root}/glue_job.py"
-  source_hash  = filesha256("${path.root}/glue_job.py")
+  key          = each.key
+  source       = "${path.root}/${each.value[0]}"
+  source_hash  = filesha256("${path.root}/${each.value[0]}")
   content_type = "text/x-python"
 
   lifecycle {
-    create_before_destroy = true # a job that starts meanwhile finds the script it names
+    create_before_destroy = true # the jobs name the new files before the old ones go
+    precondition {
+      condition     = length(each.value) == 1
+      error_message = "Glue would lay ${join(" and ", each.value)} over each other as ${basename(each.key)}: rename one."
+    }
   }
 
   depends_on = [aws_s3_bucket_versioning.artifacts, aws_s3_bucket_server_side_encryption_configuration.artifacts]
@@ -149,7 +171,7 @@ resource "aws_secretsmanager_secret" "pipeline" {
   for_each = local.own_secrets
 
   # A prefix, because the name of a deleted secret stays taken until its recovery window is over.
-  name_prefix             = "${each.value.job}-"
+  name_prefix             = "${each.value.secret}-"
   description             = "${each.value.secret_arn == null ? "Login, table and webhook" : "Slack webhook"} of the Glue job ${each.value.job}"
   kms_key_id              = local.kms_key_arn
   recovery_window_in_days = 7
@@ -183,7 +205,7 @@ locals {
 resource "aws_glue_connection" "pipeline" {
   for_each = local.pipelines
 
-  name            = each.value.job
+  name            = each.value.connection
   description     = "${each.value.db_name}.${each.value.table_name} for the Glue job ${each.value.job}"
   connection_type = "JDBC"
   connection_properties = merge(
@@ -239,6 +261,7 @@ resource "aws_glue_job" "pipeline" {
       "--enable-observability-metrics"     = "true"
       "--enable-continuous-cloudwatch-log" = "true"
       "--enable-job-insights"              = "true"
+      "--extra-py-files"                   = local.package_uris
       "--custom-logGroup-prefix"           = local.log_prefixes[each.key]
       "--secret_name"                      = local.login_secrets[each.key]
       "--connection_name"                  = aws_glue_connection.pipeline[each.key].name
@@ -255,7 +278,7 @@ resource "aws_glue_job" "pipeline" {
   )
 
   depends_on = [
-    aws_s3_object.script,
+    aws_s3_object.code,
     aws_s3_object.jar,
     aws_secretsmanager_secret_version.pipeline,
     aws_iam_role_policy.pipeline,

@@ -22,7 +22,7 @@ output "jobs" {
 }
 
 output "script" {
-  description = "The script that every job runs."
+  description = "The script that every job runs; its package lies beside it."
   value       = local.script_uri
 }
 
