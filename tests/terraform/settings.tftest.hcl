@@ -205,6 +205,14 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "The shared Glue settings apply."
   }
   assert {
+    condition     = aws_glue_connection.pipeline["first"].name == "connection-first" && aws_glue_job.pipeline["first"].connections == tolist(["connection-first"]) && aws_secretsmanager_secret.pipeline["first"].name_prefix == "rds-secret-first-"
+    error_message = "Connection and secret are named by the entry."
+  }
+  assert {
+    condition     = sort(concat([aws_glue_job.pipeline["first"].command[0].script_location], split(",", aws_glue_job.pipeline["first"].default_arguments["--extra-py-files"]))) == sort([for object in aws_s3_object.code : "s3://${object.bucket}/${object.key}"])
+    error_message = "A job names each object of the code once."
+  }
+  assert {
     condition     = aws_glue_job.pipeline["second"].worker_type == "G.2X" && aws_glue_job.pipeline["second"].execution_class == "FLEX" && !aws_glue_job.pipeline["second"].job_run_queuing_enabled
     error_message = "The Glue settings of an entry win, and FLEX has no queuing."
   }

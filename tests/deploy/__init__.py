@@ -1,0 +1,1 @@
+"""How the job reaches the place where it runs."""

@@ -1,0 +1,320 @@
+"""The README's way from nothing to a scheduled job and the runbook, as they are written, on moto and MariaDB."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import demo
+from local.glue.deploy import jdbc_jar
+from local.services.aws import Aws
+from local.services.databases import MariaDB
+from local.services.processes import run_process
+from local.services.slack import SlackReceiver
+from local.terraform import Terraform, plugin_flags
+from tests.conftest import ROOT
+
+SECTIONS = {"README.en.md": ("Deploy", "Operate"), "README.md": ("デプロイ", "運用")}
+
+
+def blocks_of(text: str, kind: str = "sh") -> list[str]:
+    """The code blocks of a kind, those in lists too."""
+    return [textwrap.dedent(block) for block in re.findall(rf"```{kind}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
+
+
+def section_blocks(file: str) -> list[str]:
+    """The shell blocks of the two sections."""
+    text = (ROOT / file).read_text(encoding="utf-8")
+    parts = {part.partition("\n")[0]: part for part in text.split("\n## ")}
+    return [block for name in SECTIONS[file] for block in blocks_of(parts[name])]
+
+
+@dataclass
+class Shell:
+    """A user's shell in a folder: what one block exports, the next one sees."""
+
+    folder: Path
+    environment: dict[str, str]
+    blocks: Iterator[str] = field(default_factory=lambda: iter(section_blocks("README.en.md")))
+
+    def follow(self, *words: str, **replaced: str) -> str:
+        """Runs the next block, which must hold the words; its output."""
+        block = next(self.blocks)
+        for word in words:
+            assert word in block
+        for old, new in replaced.items():
+            assert f'"{old}"' in block
+            block = block.replace(f'"{old}"', json.dumps(new))
+        return self.do(block)
+
+    def do(self, script: str) -> str:
+        """Runs a script; its output."""
+        exports = self.folder / "kept.env"
+        command = ["bash", "-euo", "pipefail", "-c", f"{script}\nenv -0 > {exports.name}"]
+        done = run_process(command, self.folder, self.environment)
+        assert done.returncode == 0, f"{script}\n{done.stdout}"
+        self.environment = dict(item.split("=", 1) for item in exports.read_text().split("\0") if item)
+        exports.unlink()
+        return done.stdout
+
+    def edit(self, **entries: dict[str, Any]) -> None:
+        """Changes fields of entries of configs.json, by `group.field`."""
+        path = self.folder / "configs.json"
+        settings = json.loads(path.read_text())
+        for name, changes in entries.items():
+            entry = settings["configs"].setdefault(name, json.loads(json.dumps(settings["configs"]["customers"])))
+            for setting, value in changes.items():
+                group, _, name_of_field = setting.partition(".")
+                entry[group][name_of_field] = value
+        path.write_text(json.dumps(settings, indent=2))
+
+
+class Runbook:
+    """The commands of the runbook, whatever their order; `blocks_left` are those that did not run yet."""
+
+    def __init__(self, user: Shell) -> None:
+        self._user = user
+        self._text = (ROOT / "docs" / "runbook.en.md").read_text(encoding="utf-8")
+        self.blocks_left = set(blocks_of(self._text))
+
+    def follow(self, *words: str) -> str:
+        """Runs the block that holds the words; its output."""
+        (block,) = (text for text in set(blocks_of(self._text)) if all(word in text for word in words))
+        self.blocks_left.discard(block)
+        return self._user.do(block)
+
+    def apply(self) -> None:
+        """Runs the block that only deploys, as it stands in several sections."""
+        (block,) = (
+            text for text in set(blocks_of(self._text)) if re.fullmatch(r"terraform plan.*\nterraform apply.*\n", text)
+        )
+        self.blocks_left.discard(block)
+        self._user.do(block)
+
+    def statements(self) -> list[str]:
+        """The SQL of the runbook."""
+        blocks = blocks_of(self._text, "sql")
+        return [statement for block in blocks for statement in block.split(";\n") if statement]
+
+
+@pytest.fixture
+def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackReceiver, MariaDB]]:
+    """A clone of the repository as it is before its settings are filled in, an AWS account with a source, a table."""
+    with Aws() as aws, SlackReceiver() as slack:
+        aws.client("s3").create_bucket(
+            Bucket="lake", CreateBucketConfiguration={"LocationConstraint": "ap-northeast-1"}
+        )
+        aws.client("s3").put_object(Bucket="lake", Key="in/customers.json", Body=demo.sample_source())
+        clone = Terraform(tmp_path, aws.environment(), {"use_path_style": "true"})
+        shutil.copytree(ROOT / "docs" / "iam", tmp_path / "docs" / "iam")
+        for example in (ROOT / "tests" / "terraform" / "example").iterdir():
+            shutil.copy(example, tmp_path)
+        environment = clone.environment | {
+            "AWS_PAGER": "",
+            "PATH": f"{ROOT / '.venv-tools' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "TF_CLI_ARGS_init": " ".join(
+                ["-lockfile=readonly", "-backend-config=use_path_style=true", *plugin_flags()]
+            ),
+            "TF_INPUT": "0",
+        }
+        user = Shell(tmp_path, environment)
+        user.do("git init -q && git config user.name me && git config user.email me@localhost")
+        yield user, aws, slack, customers
+
+
+def run_job(aws: Aws, job: str) -> str:
+    done = run_process([sys.executable, "-m", "local", "run", job], ROOT, os.environ | aws.environment())
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def credentials(slack: SlackReceiver, database: MariaDB, *names: str) -> str:
+    entry = {"username": database.user, "password": database.password, "slack_webhook": slack.webhook}
+    return json.dumps(dict.fromkeys(names, entry))
+
+
+def test_both_readmes_hold_the_same_commands():
+    assert section_blocks("README.md") == section_blocks("README.en.md")
+
+
+def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
+    user, aws, slack, database = shell
+    user.follow("create-bucket", "put-bucket-versioning")
+    (user.folder / "mariadb-java-client-2.7.12.jar").write_bytes(jdbc_jar().read_bytes())
+    user.follow("aws s3 cp", **{"s3://my-artifacts/": "s3://lake/"})
+
+    user.edit(
+        customers={
+            "SecretsManager.db_name": database.database,
+            "S3.source_bucket": "lake",
+            "S3.destination_bucket": "lake",
+            "Database.endpoint": database.host,
+            "Database.port": database.port,
+        }
+    )
+    settings = (user.folder / "common_settings.json").read_text()
+    for placeholder, value in {
+        "security-group": "sg-0123456789abcdef0",
+        "subnet": "subnet-0123456789abcdef0",
+        "availability-zone": "ap-northeast-1a",
+        "s3-uri-of-the-jar": "s3://lake/mariadb-java-client-2.7.12.jar",
+    }.items():
+        assert f"<{placeholder}>" in settings
+        settings = settings.replace(f"<{placeholder}>", value)
+    (user.folder / "common_settings.json").write_text(settings)
+    user.do("git add -A && git commit -qm settings")
+    user.follow(
+        "TF_VAR_credentials",
+        etl=database.user,
+        secret=database.password,
+        **{"https://hooks.slack.com/services/T/B/X": slack.webhook},
+    )
+
+    log = user.follow("terraform init", "terraform plan", "terraform apply", "terraform output jobs")
+    assert '"schedule" = "cron(0 18 * * ? *) UTC"' in log
+    assert "JobRunId" in user.follow("start-job-run", "filter-log-events")
+    assert aws.client("glue").get_trigger(Name="job-customers-schedule")["Trigger"]["Schedule"] == "cron(0 18 * * ? *)"
+    run_job(aws, "job-customers")
+    published = aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
+    assert published.count(b"\n") > 2
+
+    roles_of_the_workflow(user, aws)
+    runbook = Runbook(user)
+    operate(runbook, aws, published)
+    take_over_a_table(runbook, database)
+    add_a_pipeline(user, aws, slack, database)
+    rotate_a_password_and_change_the_schedule(user, runbook, aws, slack, database)
+    backfill(user, runbook, aws, slack, database)
+    roll_back(user, runbook, aws)
+    assert runbook.blocks_left == set()
+
+    assert "[" in user.follow("get-job-runs")
+    user.follow("terraform destroy")
+    assert aws.client("glue").list_jobs()["JobNames"] == []
+    assert published == aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
+    assert next(user.blocks, None) is None
+
+
+def roles_of_the_workflow(user: Shell, aws: Aws) -> None:
+    iam = aws.client("iam")
+    user.follow("docs/iam/", "create-role", "put-role-policy")
+    for role, policies in {"plan": ["plan"], "apply": ["apply", "plan"]}.items():
+        name = f"rds-glue-s3-etl-{role}"
+        assert sorted(iam.list_role_policies(RoleName=name)["PolicyNames"]) == policies
+        trust = json.dumps(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
+        documents = [iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies]
+        text = trust + json.dumps(documents)
+        assert not re.findall("ACCOUNT|REGION|STATE_|REPOSITORY", text)
+        for words in (
+            "repo:OWNER/NAME:",
+            ":123456789012:oidc-provider/",
+            "s3:::my-terraform-state/rds-glue-s3-etl.tfstate",
+        ):
+            assert words in text
+
+
+def operate(runbook: Runbook, aws: Aws, published: bytes) -> None:
+    output = {"Bucket": "lake", "Key": "out/customers.csv"}
+    s3, glue = aws.client("s3"), aws.client("glue")
+    assert "s3://lake/out/customers.csv" in runbook.follow("export JOB")
+    assert "SUCCEEDED" in runbook.follow("get-job-runs", "--max-results 5")
+    runbook.follow("filter-log-events")
+
+    runbook.follow("put-bucket-versioning")
+    s3.put_object(**output, Body=b"wrong")
+    s3.put_object(Bucket="lake", Key="out/customers.csv.old", Body=b"another key with this prefix")
+    assert "True" in runbook.follow("list-object-versions", "--output table")
+    runbook.follow("copy-object")
+    assert s3.get_object(**output)["Body"].read() == published
+
+    for _ in range(2):
+        s3.create_multipart_upload(**output)
+    runbook.follow("list-multipart-uploads")
+    assert not s3.list_multipart_uploads(Bucket="lake").get("Uploads")
+    runbook.follow("list-multipart-uploads")
+
+    ids = [run["Id"] for run in glue.get_job_runs(JobName="job-customers")["JobRuns"]]
+    assert json.loads(runbook.follow('start-job-run --job-name "$JOB"'))["JobRunId"] not in ids
+    stopped = json.loads(runbook.follow("batch-stop-job-run"))["SuccessfulSubmissions"][0]["JobRunId"]
+    assert glue.get_job_run(JobName="job-customers", RunId=stopped)["JobRun"]["JobRunState"] == "STOPPED"
+    glue.get_job_runs(JobName="job-customers")  # moto's runs go on when they are looked at
+
+    runbook.follow("stop-trigger", "start-trigger")
+    assert glue.get_trigger(Name="job-customers-schedule")["Trigger"]["State"] == "ACTIVATED"
+
+
+def take_over_a_table(runbook: Runbook, database: MariaDB) -> None:
+    statements = [statement.replace("shop.", f"{database.database}.") for statement in runbook.statements()]
+    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        for statement in statements:
+            cursor.execute(statement)
+    with (
+        database.connect(user="glue_reader", password="choose-a-password") as connection,
+        connection.cursor() as cursor,
+    ):
+        assert cursor.execute("SELECT id FROM customers LIMIT 1") == 1
+
+
+def backfill(user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
+    glue = aws.client("glue")
+    path = user.folder / "configs.json"
+    before = path.read_text()
+    user.edit(
+        **{"customers-backfill": {"S3.source_key": "archive/old.json", "S3.destination_file": "backfill/old.csv"}}
+    )
+    names = ("customers", "vip", "customers-backfill")
+    user.environment["TF_VAR_credentials"] = credentials(slack, database, *names)
+    runbook.follow("job-customers-backfill")
+    arguments = glue.get_job_runs(JobName="job-customers-backfill")["JobRuns"][0]["Arguments"]
+    assert arguments["--destination_file"] == "backfill/old.csv"
+
+    path.write_text(before)  # the next deployment removes the entry
+
+
+def add_a_pipeline(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
+    user.edit(vip={"S3.destination_file": "out/vip.csv"})
+    user.environment["TF_VAR_credentials"] = credentials(slack, database, "customers", "vip")
+    user.follow("terraform plan -out=tfplan", "terraform apply tfplan")
+    assert sorted(aws.client("glue").list_jobs()["JobNames"]) == ["job-customers", "job-vip"]
+
+
+def rotate_a_password_and_change_the_schedule(
+    user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, database: MariaDB
+) -> None:
+    with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE USER rotated IDENTIFIED BY 'new-p4ss'")
+        cursor.execute(f"GRANT SELECT ON {database.database}.* TO rotated")
+    changed = json.loads(credentials(slack, database, "customers", "vip"))
+    changed["vip"] |= {"username": "rotated", "password": "new-p4ss"}
+    user.environment["TF_VAR_credentials"] = json.dumps(changed)
+    user.edit(vip={"SecretsManager.credentials_version": 2})
+    path = user.folder / "configs.json"
+    path.write_text(path.read_text().replace("cron(0 18 * * ? *)", "cron(30 20 * * ? *)"))
+    assert "cron(30 20 * * ? *)" in runbook.follow("get-trigger")
+    arguments = aws.client("glue").get_job(JobName="job-vip")["Job"]["DefaultArguments"]
+    stored = aws.client("secretsmanager").get_secret_value(SecretId=arguments["--secret_name"])["SecretString"]
+    assert json.loads(stored)["password"] == "new-p4ss"
+    run_job(aws, "job-vip")
+
+
+def roll_back(user: Shell, runbook: Runbook, aws: Aws) -> None:
+    def script() -> str:
+        return aws.client("glue").get_job(JobName="job-vip")["Job"]["Command"]["ScriptLocation"]
+
+    before = script()
+    user.do("git add -A && git commit -qm vip\necho '# changed' >> glue_job.py\ngit commit -qam script")
+    runbook.apply()
+    assert script() != before
+    assert sorted(aws.client("glue").list_jobs()["JobNames"]) == ["job-customers", "job-vip"]
+    runbook.follow("git revert")
+    assert script() == before

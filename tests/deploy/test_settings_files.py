@@ -1,0 +1,152 @@
+"""schemas/ and data.tf hold the same rules: what the editor marks is what the plan refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from local.terraform import Terraform
+from tests.conftest import ROOT
+
+CASES = ROOT / "tests" / "terraform"
+# Rules between fields or entries, which a schema cannot say; data.tf can.
+BEYOND_SCHEMA = {
+    "twice_a",
+    "twice_b",
+    "Case",
+    "case",
+    "over_itself",
+    "in_source_folder",
+    "flex",
+    "ca_unused",
+    "two_logins",
+    "null_delimiter",
+    "copied",
+    "list_over_output",
+    "list_over_source",
+    "schema_of_mysql",
+}
+
+
+def load(path) -> dict:
+    return json.loads(path.read_text())
+
+
+def validator(name: str) -> jsonschema.Draft7Validator:
+    schema = load(ROOT / "schemas" / f"{name}.schema.json")
+    jsonschema.Draft7Validator.check_schema(schema)
+    return jsonschema.Draft7Validator(schema)
+
+
+@pytest.fixture(scope="module")
+def copy(terraform, tmp_path_factory) -> Terraform:
+    """The configuration, to ask for its locals."""
+    terraform_copy = Terraform(tmp_path_factory.mktemp("rules"), {})
+    terraform_copy.init()
+    return terraform_copy
+
+
+def locals_of(copy: Terraform, *names: str) -> dict:
+    """Values of data.tf as Terraform itself evaluates them."""
+    expression = "jsonencode({" + ", ".join(f"{name} = local.{name}" for name in names) + "})"
+    process = copy.start("console")
+    output, _ = process.communicate(expression.encode())
+    return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
+
+
+@pytest.fixture(scope="module")
+def rules(copy) -> dict:
+    """The rules of data.tf."""
+    return locals_of(copy, "entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "errors"),
+    [
+        ("first", None, ["class_name", "jar_uri"]),
+        ("first", {"class_name": "com.mysql.cj.jdbc.Driver", "jar_uri": ""}, []),
+        ("third", None, []),
+    ],
+)
+def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors):
+    entry, shared = load(CASES / "configs.json")["configs"][name], load(CASES / "common_settings.json")
+    entry["Database"].pop("ca_uri", None)  # which only one of the drivers knows
+    shared["connection"]["jdbc_driver"] = driver
+    if not driver:
+        del shared["connection"]["jdbc_driver"]
+    (copy.folder / "configs.json").write_text(json.dumps({"configs": {name: entry}}))
+    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
+    messages = locals_of(copy, "errors")["errors"]
+    assert [error.split(" is ")[0].rpartition(".")[2] for error in messages] == errors
+    assert validator("common_settings").is_valid(shared)
+
+
+def entries_of(schema: dict) -> dict:
+    return schema["properties"]["configs"]["additionalProperties"]
+
+
+@pytest.mark.parametrize("name", ["configs", "common_settings"])
+def test_schema_and_terraform_have_the_same_fields_and_patterns(rules, name):
+    schema = load(ROOT / "schemas" / f"{name}.schema.json")
+    schema, kind, prefix = (entries_of(schema), "entry", "") if name == "configs" else (schema, "common", "common_")
+    fields, scalars = rules[f"{prefix}fields"], rules[f"{prefix}scalars"]
+    assert set(schema["properties"]) - {"$schema"} == {*fields, *scalars}
+    for section, names in fields.items():
+        assert set(schema["properties"][section]["properties"]) == set(names)
+    for path, rule in rules[f"{kind}_rules"].items():
+        *section, field = path.split(".")
+        parent = schema["properties"][section[0]] if section else schema
+        assert (field in parent.get("required", [])) == rule.get("need", False), path
+        schema_of_field = parent["properties"][field]
+        assert (
+            schema_of_field["type"]
+            == {
+                "string": "string",
+                "number": "integer",
+                "decimal": "number",
+                "boolean": "boolean",
+                "port": ["integer", "string"],
+            }[rule["json"]]
+        )
+        if rule["json"] in {"string", "port"}:
+            assert schema_of_field["pattern"] == rule["match"], path
+
+
+@pytest.mark.parametrize("name", sorted(load(CASES / "wrong_configs.json")["configs"]))
+def test_schema_refuses_each_wrong_entry(name):
+    entry = load(CASES / "wrong_configs.json")["configs"][name]
+    accepted = validator("configs").is_valid({"configs": {name: entry}})
+    assert accepted == (name in BEYOND_SCHEMA)
+
+
+@pytest.mark.parametrize("field", sorted(load(CASES / "wrong_common_settings.json")))
+def test_schema_refuses_each_wrong_common_setting(field):
+    right, wrong = load(CASES / "common_settings.json"), load(CASES / "wrong_common_settings.json")
+    assert not validator("common_settings").is_valid(right | {field: wrong[field]})
+
+
+@pytest.mark.parametrize("name", ["configs", "common_settings"])
+def test_schema_takes_what_terraform_takes(name):
+    assert list(validator(name).iter_errors(load(CASES / f"{name}.json"))) == []
+
+
+def unfilled(name: str, path: Path) -> set[str]:
+    """The placeholders that a plan would refuse; there may be no other errors."""
+    errors = list(validator(name).iter_errors(load(path)))
+    assert all(str(error.instance).startswith("<") for error in errors), errors
+    return {error.instance for error in errors}
+
+
+@pytest.mark.parametrize("name", ["configs", "common_settings"])
+def test_example_lacks_only_what_a_user_must_fill_in(name):
+    assert len(unfilled(name, CASES / "example" / f"{name}.json")) == 4
+
+
+@pytest.mark.parametrize("name", ["configs", "common_settings"])
+def test_repository_holds_the_example_until_a_user_begins_to_fill_it_in(name):
+    ours, example = ROOT / f"{name}.json", CASES / "example" / f"{name}.json"
+    begun = any(f'"{placeholder}"' not in ours.read_text() for placeholder in unfilled(name, example))
+    assert begun or ours.read_text() == example.read_text()

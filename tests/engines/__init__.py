@@ -1,0 +1,1 @@
+"""The promises of the merge, on both engines, against the oracle."""

@@ -1,0 +1,1 @@
+"""Documents, pictures, local pages, and the benchmark's own tests."""

@@ -1,0 +1,1 @@
+"""Tests against real servers (moto, databases, the Slack receiver), without whole runs."""

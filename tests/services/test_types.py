@@ -1,0 +1,169 @@
+"""`dialects` on real servers by each driver: values as the database prints them, literals, names."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from overlay.dialects.base import TableColumn
+from overlay.table.jdbc import Connection
+from tests.sql_types import create_table_of_types, texts_of_types
+
+OF_THE_USER = ("DateStyle = 'SQL, DMY'", "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'", "TimeZone = 'Japan'")
+HOSTILE = ["a`b", 'a"b', "a'b", "a,b", "a.b", "a b", "列", "a\\b", "a?b", "{a}", "$1", "--", "x" * 63]
+
+
+@pytest.fixture
+def settings_of_the_user(request):
+    """Sets what a session of the user of PostgreSQL begins with."""
+    server = request.getfixturevalue("postgresql")
+
+    def change(*statements: str) -> None:
+        with server.connect(autocommit=True) as client:
+            for statement in statements:
+                client.execute(f"ALTER ROLE etl SET {statement}")
+
+    yield change
+    with server.connect(autocommit=True) as client:
+        client.execute("ALTER ROLE etl RESET ALL")
+
+
+def rows_of(pipeline, **secret: str) -> list[dict[str, str | None]]:
+    """The rows in the order of their ids, as both engines ask for them: texts by the names of the columns."""
+    table = pipeline.describe(**secret)
+    dialect, columns = table.dialect, list(enumerate(table.columns))
+    texts = [f"{dialect.text_expression(column)} AS t{number}" for number, column in columns]
+    texts += [f"{dialect.wire_expression(column, table.database.driver)} AS w{number}" for number, column in columns]
+    schema = pa.schema([(f"t{n}", pa.string()) for n, _ in columns] + [(f"w{n}", pa.binary()) for n, _ in columns])
+    with Connection(pipeline.spark, table.database) as connection:
+        sql = f"SELECT {', '.join(texts)} FROM {table.qualified} ORDER BY {dialect.quote_name('id')}"
+        both = pa.Table.from_batches(connection.batches(sql, schema, 100), schema)
+    text, wire = both.select(range(len(columns))), both.select(range(len(columns), 2 * len(columns)))
+    names = list(table.names)
+    types = pa.schema([(name, pa.string()) for name in names])
+    received = wire.rename_columns(names).cast(types).to_pylist()
+    assert received == text.rename_columns(names).to_pylist()
+    return received
+
+
+def test_every_type_is_the_databases_own_text_whatever_the_user_has_set(on_each, settings_of_the_user):
+    types = create_table_of_types(on_each)
+    if on_each.on_postgresql:
+        settings_of_the_user(*OF_THE_USER)
+    first, second = (list(row.values())[1:] for row in rows_of(on_each))
+    assert (dict(zip(types, first, strict=True)), dict(zip(types, second, strict=True))) == texts_of_types(
+        types, missing=None
+    )
+
+
+def test_types_behind_domains_of_any_depth_are_those_of_the_columns(on_postgresql):
+    """Also of a column that is inherited or partitioned; an array of domains and a domain of arrays stay arrays."""
+    pipeline, name = on_postgresql, on_postgresql.name
+    pipeline.sql(
+        f"CREATE TABLE {name}_parent (id most, b bytes_below, a address_below)",
+        f"CREATE TABLE {name}_child (m mood_below, l list_below, n more[], t TEXT) INHERITS ({name}_parent)",
+        f"INSERT INTO {name}_child VALUES (7, '\\x00ff', '::1', '日', '{{1,2}}', '{{3}}', 'x')",
+        f"CREATE TABLE {name}_parts (id most, b bytes_below, PRIMARY KEY (id)) PARTITION BY RANGE (id)",
+        f"CREATE TABLE {name}_part PARTITION OF {name}_parts FOR VALUES FROM (0) TO (100)",
+        f"INSERT INTO {name}_parts VALUES (7, '\\x00ff')",
+    )
+    child = {"id": "7", "b": "00ff", "a": "::1", "m": "日", "l": "{1,2}", "n": "{3}", "t": "x"}
+    types = {"id": "integer", "b": "bytea", "a": "inet", "m": "mood", "l": "_int4", "n": "_more", "t": "text"}
+    for table, columns in (
+        ("child", child),
+        ("parent", dict(list(child.items())[:3])),
+        ("parts", {"id": "7", "b": "00ff"}),
+    ):
+        described = pipeline.describe(table_name=f"{name}_{table}")
+        assert {column.name: column.type for column in described.columns} == {n: types[n] for n in columns}
+        assert described.has_integer_key
+        assert rows_of(pipeline, table_name=f"{name}_{table}") == [columns]
+    with Connection(pipeline.spark, pipeline.target()) as connection:
+        for column, text in ((described.key, "7"), (described.columns[1], "00ff")):
+            literal = described.dialect.key_literal(column, text)
+            sql = f"SELECT COUNT(*) AS n FROM {described.qualified} WHERE {column.name} = {literal}"
+            assert connection.ask(sql) == [{"n": "1"}]
+
+
+@pytest.mark.parametrize("server", ["pipeline", "by_connector_j", "on_postgresql"])
+def test_literals_are_the_text_itself(request, server):
+    pipeline = request.getfixturevalue(server)
+    nul = "\0" if pipeline.on_postgresql else ""  # which its texts cannot have
+    dialect = pipeline.dialect
+    with Connection(pipeline.spark, pipeline.target()) as connection:
+
+        @settings(max_examples=60)
+        @example("?")
+        @example("{d '2026-01-02'}")
+        @example("{fn now()}")
+        @example("\\'; -- /* $$ ${x} %s")
+        @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters=nul)))
+        def check(text):
+            literal = dialect.text_literal(text)
+            exact = f"{dialect.by_bytes(literal)} = {dialect.bytes_literal(text)}"
+            [row] = connection.ask(f"SELECT {literal} AS text, CASE WHEN {exact} THEN 'same' END AS bytes")
+            assert row == {"text": text, "bytes": "same"}
+
+        check()
+
+
+def test_names_need_no_care(on_each):
+    quote_name = on_each.dialect.quote_name
+    table = f't`"?{on_each.name}'
+    columns = ", ".join(f"{quote_name(name)} INT" for name in HOSTILE)
+    on_each.sql(
+        f"CREATE TABLE {quote_name(table)} (id INT PRIMARY KEY, {columns})",
+        f"INSERT INTO {quote_name(table)} VALUES (1, {', '.join(map(str, range(len(HOSTILE))))})",
+    )
+    described = on_each.describe(table_name=table)
+    assert described.names == ("id", *HOSTILE)
+    assert rows_of(on_each, table_name=table) == [{"id": "1"} | {name: str(i) for i, name in enumerate(HOSTILE)}]
+
+
+def test_a_key_may_be_invisible(pipeline):
+    """As sql_generate_invisible_primary_key of MySQL makes one; other invisible columns are not there."""
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id INT AUTO_INCREMENT INVISIBLE PRIMARY KEY, a INT, b INT INVISIBLE)",
+        f"INSERT INTO {pipeline.name} (id, a, b) VALUES (1, 2, 3)",
+    )
+    assert rows_of(pipeline) == [{"id": "1", "a": "2"}]
+    assert pipeline.describe(key="a").names == ("a",)
+
+
+def test_texts_compare_byte_for_byte_whatever_the_collation(by_each_driver):
+    column = TableColumn("v", "varchar", "varchar(9)", "utf8mb4")
+    by_each_driver.sql(
+        f"CREATE TABLE {by_each_driver.name} (id INT PRIMARY KEY, v VARCHAR(9) COLLATE utf8mb4_general_ci)",
+        f"INSERT INTO {by_each_driver.name} VALUES (1, 'a'), (2, 'A'), (3, '😀'), (4, '😁')",
+    )
+    dialect, text = by_each_driver.dialect, by_each_driver.dialect.text_expression(column)
+    with Connection(by_each_driver.spark, by_each_driver.target()) as connection:
+        for value, number in (("a", "1"), ("A", "2"), ("😀", "3"), ("😁", "4")):
+            condition = f"{dialect.by_bytes(text)} = {dialect.bytes_literal(value)}"
+            assert connection.ask(f"SELECT id FROM {by_each_driver.name} WHERE {condition}") == [{"id": number}]
+
+
+@pytest.mark.parametrize("names", ["cp932", "latin1", "utf8", "binary"])
+def test_texts_are_whole_whatever_the_server_makes_of_the_session_of_a_user(by_each_driver, names):
+    """A user without SUPER gets `init_connect`; texts travel as they are, also as column names and in statements."""
+    pipeline, name = by_each_driver, by_each_driver.name
+    text = "髙橋😀𠮷é"
+    pipeline.sql(
+        f"CREATE TABLE {name} (id VARCHAR(9) PRIMARY KEY, 名前 TEXT, e ENUM('a','日'), j JSON) CHARACTER SET utf8mb4",
+        f"INSERT INTO {name} VALUES ('客😀', '{text}', '日', '[\"{text}\"]')",
+        f"CREATE USER {name} IDENTIFIED BY 'pw'",
+        f"GRANT SELECT ON {name} TO {name}",
+        f"SET GLOBAL init_connect = 'SET NAMES {names}'",
+    )
+    try:
+        login = {"username": name, "password": "pw"}
+        row = {"id": "客😀", "名前": text, "e": "日", "j": f'["{text}"]'}
+        assert rows_of(pipeline, **login) == [row]
+        table = pipeline.describe(**login)
+        with Connection(pipeline.spark, table.database) as connection:
+            literal = table.dialect.key_literal(table.key, "客😀")
+            assert connection.ask(f"SELECT COUNT(*) AS n FROM {name} WHERE id = {literal}") == [{"n": "1"}]
+    finally:
+        pipeline.sql("SET GLOBAL init_connect = ''")

@@ -1,0 +1,113 @@
+"""Module `report.slack`: delivery to a real HTTP receiver, in time, and without a word of the webhook."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+
+import pytest
+
+from local.services.slack import Reply, SlackReceiver
+from overlay.limits import Limits
+from overlay.report import slack as report_slack
+from overlay.report.slack import post_to_slack
+from tests.conftest import CLOSED_PORT
+
+LIMITS = Limits()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Short waits between attempts."""
+    real = time.sleep
+    monkeypatch.setattr(report_slack.time, "sleep", lambda seconds: real(min(seconds, 0.05)))
+
+
+def test_no_webhook_posts_nothing():
+    assert post_to_slack("", {"text": "x"}, LIMITS) is False
+
+
+def test_one_post_is_enough(slack: SlackReceiver):
+    assert post_to_slack(slack.webhook, {"text": "あ"}, LIMITS) is True
+    assert slack.messages == [{"text": "あ"}]
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_busy_slack_is_tried_again(slack, quick, status):
+    slack.answer(Reply(status=status), Reply(status=status))
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is True
+    assert len(slack.requests) == 3
+
+
+def test_slow_slack_gets_the_message_once(slack):
+    """After a read timeout Slack has the message, and may yet show it."""
+    limits = replace(LIMITS, slack_connect_seconds=0.5, slack_read_seconds=0.5)
+    slack.answer(Reply(delay=1.0))
+    assert post_to_slack(slack.webhook, {"text": "x"}, limits) is False
+    until = time.monotonic() + 30
+    while not slack.requests and time.monotonic() < until:
+        time.sleep(0.1)
+    time.sleep(1.5)
+    assert len(slack.requests) == 1
+
+
+def test_retry_after_is_honoured(slack):
+    slack.answer(Reply(status=429, headers={"Retry-After": "2"}))
+    start = time.monotonic()
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is True
+    assert time.monotonic() - start >= 2
+
+
+def test_long_retry_after_does_not_hold_the_run(slack):
+    slack.answer(Reply(status=429, headers={"Retry-After": "3600"}))
+    start = time.monotonic()
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is False
+    assert time.monotonic() - start < 30
+
+
+def test_revoked_webhook_is_not_tried_again(slack):
+    slack.answer(Reply(status=404, body="no_service"))
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is False
+    assert len(slack.requests) == 1
+
+
+def test_attempts_are_bounded(slack, quick):
+    slack.answer(*[Reply(status=500)] * 10)
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is False
+    assert len(slack.requests) == LIMITS.slack_attempts
+
+
+def test_the_limits_say_how_often(slack, quick):
+    slack.answer(*[Reply(status=500)] * 10)
+    assert post_to_slack(slack.webhook, {"text": "x"}, replace(LIMITS, slack_attempts=2)) is False
+    assert len(slack.requests) == 2
+
+
+def test_the_limits_say_how_long_all_attempts_may_take(slack):
+    slack.answer(Reply(delay=3.0))
+    start = time.monotonic()
+    assert post_to_slack(slack.webhook, {"text": "x"}, replace(LIMITS, slack_seconds=0.2)) is False
+    assert time.monotonic() - start < 2
+
+
+def test_a_redirect_takes_the_webhook_nowhere(slack):
+    slack.answer(Reply(status=307, headers={"Location": slack.webhook}))
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is False
+    assert len(slack.requests) == 1
+
+
+def test_hanging_server_does_not_hold_the_run(slack):
+    slack.answer(Reply(delay=9.0))
+    start = time.monotonic()
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS, seconds=1.0) is False
+    assert time.monotonic() - start < 9  # before it answers
+
+
+def test_slack_down_is_logged_without_the_webhook(quick, caplog):
+    url = f"http://127.0.0.1:{CLOSED_PORT}/services/T0/B0/tOkEn"
+    with caplog.at_level(logging.INFO), caplog.at_level(logging.DEBUG, logger="overlay"):
+        assert post_to_slack(url, {"text": "x"}, LIMITS) is False
+    assert "Slack attempt 4: ConnectionError" in caplog.text
+    assert caplog.messages[-1] == "Slack did not take the message; the run goes on without it"
+    assert "tOkEn" not in caplog.text

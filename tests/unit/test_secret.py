@@ -1,0 +1,95 @@
+"""Module `secret`: the fields of a secret, which no text shows, without servers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.errors import SettingsError
+from overlay.secret import is_webhook, make_secret, parse_secret
+from tests.samples import SECRET, SECRET_VALUES
+from tests.texts import english_in
+
+FIELDS = "Store a JSON object with username, password, db_name, table_name, slack_webhook (strings)."
+
+
+def test_secret_is_read_and_hidden():
+    secret = make_secret("a", parse_secret("a", json.dumps(SECRET_VALUES)))
+    assert secret == SECRET
+    assert "p@ss" not in repr(secret)
+    assert "token" not in repr(secret)
+
+
+@pytest.mark.parametrize("webhook", [None, ""])
+def test_webhook_is_optional(webhook):
+    secret = make_secret("a", SECRET_VALUES | {"slack_webhook": webhook})
+    assert secret.slack_webhook == ""
+    assert secret.redact("x /services/ p@ss") == "x /services/ ***"
+
+
+def test_a_schema_is_optional_and_kept():
+    assert make_secret("a", SECRET_VALUES).schema_name == ""
+    assert make_secret("a", SECRET_VALUES | {"schema_name": "app"}).schema_name == "app"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (None, "is not a JSON object"),
+        ("password=hunter2", "is not a JSON object"),
+        ('["hunter2"]', "is not a JSON object"),
+        (json.dumps({"username": "etl", "password": 1, "db_name": ""}), "lacks password, db_name, table_name"),
+        (json.dumps(SECRET_VALUES | {"slack_webhook": "hunter2"}), "has a slack_webhook that is not a URL"),
+        # what a template for it may hold; urlsplit takes brackets for an address of IPv6
+        (
+            json.dumps(SECRET_VALUES | {"slack_webhook": "https://[hunter2]/services/x"}),
+            "has a slack_webhook that is not a URL",
+        ),
+        (
+            json.dumps(SECRET_VALUES | {"slack_webhook": "https://[::1/services/x"}),
+            "has a slack_webhook that is not a URL",
+        ),
+        (json.dumps(SECRET_VALUES | {"schema_name": ["hunter2"]}), "has a schema_name that is not a string"),
+    ],
+)
+def test_wrong_secret_is_explained_and_not_quoted(text, problem):
+    with pytest.raises(SettingsError) as caught:
+        make_secret("a", parse_secret("a", text))
+    assert str(caught.value) == f"Secret 'a' {problem}. {FIELDS}"
+    assert "hunter2" not in str(caught.value)
+    assert not english_in(caught.value)
+
+
+def test_redaction_covers_password_webhook_and_its_token():
+    text = f"x p@ss {SECRET_VALUES['slack_webhook']} host=hooks.slack.com url=/services/T1/B1/token y"
+    assert SECRET.redact(text) == "x *** *** host=hooks.slack.com url=/*** y"
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_neither_password_nor_webhook_is_left_in_any_text(before, behind):
+    token = "services/T1/B1/token"
+    hidden = (SECRET.password, SECRET.slack_webhook, token)
+    for value in hidden:
+        text = SECRET.redact(f"{before}{value}{behind}")
+        assert not any(secret_text in text for secret_text in hidden)
+        assert "***" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("", True),
+        ("https://hooks.slack.com/services/x", True),
+        ("http://127.0.0.1:1/x", True),
+        ("ftp://x/y", False),
+        ("hooks.slack.com/x", False),
+        ("https://[your-host]/x", False),
+        (None, False),
+        (["https://x"], False),
+    ],
+)
+def test_a_webhook_is_a_url_or_nothing(value, expected):
+    assert is_webhook(value) is expected

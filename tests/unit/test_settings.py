@@ -1,0 +1,205 @@
+"""Module `settings`: job arguments in, checked settings out."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.errors import SettingsError
+from overlay.limits import Limits
+from overlay.settings import (
+    OPTIONAL_ARGUMENTS,
+    REQUIRED_ARGUMENTS,
+    CsvFormat,
+    Settings,
+    check_unknown,
+    parse_arguments,
+    read_settings,
+)
+from tests.samples import ARGUMENTS
+from tests.texts import english_in
+
+OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS, "JOB_RUN_ID", "custom-logGroup-prefix")
+
+
+def argv(**changes: str | None) -> list[str]:
+    """An argument vector; None leaves an argument out."""
+    values = {name: value for name, value in (ARGUMENTS | changes).items() if value is not None}
+    return ["job.py", *(token for name, value in values.items() for token in (f"--{name}", value))]
+
+
+def settings_of(**changes: str | None) -> Settings:
+    """The settings of an argument vector."""
+    return read_settings(argv(**changes))
+
+
+def test_defaults():
+    settings = settings_of()
+    assert (settings.key, settings.language, settings.csv) == ("id", "ja", CsvFormat())
+    assert (settings.engine, settings.notify, settings.max_connections) == ("auto", "always", 0)
+    assert (settings.run_id, settings.unmatched_file, settings.limits) == ("", "", Limits())
+    assert settings.source == "s3://lake/in/a.json"
+    assert settings.destination == "s3://lake/out/a.csv"
+
+
+def test_all_options():
+    settings = settings_of(
+        key="code",
+        language="en",
+        csv_encoding="cp932",
+        csv_delimiter="\\t",
+        csv_line_ending="crlf",
+        csv_quote="all",
+        csv_null="NULL",
+        csv_escape_formulas="true",
+        db_name="shop",
+        table_name="customers",
+        slack_secret_name="s",
+        notify="on_change",
+        unmatched_file="out/a-unmatched.csv",
+        schema_name="app",
+        max_connections="7",
+        engine="spark",
+        JOB_RUN_ID="jr_1",
+    )
+    assert settings.csv == CsvFormat("cp932", "\t", "crlf", "all", "NULL", True)
+    assert (settings.key, settings.language, settings.run_id) == ("code", "en", "jr_1")
+    assert (settings.notify, settings.unmatched_file) == ("on_change", "out/a-unmatched.csv")
+    assert (settings.db_name, settings.table_name, settings.slack_secret_name) == ("shop", "customers", "s")
+    assert (settings.schema_name, settings.max_connections, settings.engine) == ("app", 7, "spark")
+
+
+def test_glues_own_arguments_are_let_through(caplog):
+    extra = [
+        "--job-bookmark-option",
+        "job-bookmark-disable",
+        "--enable-metrics",
+        "true",
+        "--TempDir",
+        "s3://x/",
+        "--conf",
+        "a=b",
+        "--debug",
+        "true",
+        "--mode",
+        "batch",
+        "--endpoint",
+        "https://x",
+    ]
+    with caplog.at_level(logging.INFO, logger="overlay"):
+        assert read_settings([*argv(), *extra]) == settings_of()
+    assert not caplog.messages
+
+
+def test_limits_are_handed_on():
+    limits = Limits(chunk_bytes=64)
+    assert read_settings(argv(), limits).limits is limits
+
+
+def test_an_argument_that_is_like_none_of_ours_is_logged_and_let_through(caplog):
+    """Airflow adds one to each run."""
+    with caplog.at_level(logging.INFO, logger="overlay"):
+        assert settings_of(airflow_task_uuid="0190") == settings_of()
+    assert caplog.messages == ["argument --airflow_task_uuid is not known to this job"]
+    assert "0190" not in caplog.text
+
+
+VALUE = st.text(max_size=5) | st.sampled_from(["", "-", "--", "--x", "-1", "a=b", "=", "==", "--x=y", "a b", "\n"])
+FOREIGN = VALUE.filter(lambda text: text.partition("=")[0] not in {f"--{name}" for name in OURS})
+
+
+@given(st.dictionaries(st.sampled_from(OURS), st.tuples(FOREIGN, st.booleans(), st.lists(FOREIGN, max_size=3))))
+def test_every_argument_is_read_whatever_its_value_and_whatever_stands_between(arguments):
+    """A value may be empty or begin with dashes, `--name=value` is read as `--name value` is."""
+    tokens = [
+        token
+        for name, (value, with_equals, between) in arguments.items()
+        for token in ([f"--{name}={value}"] if with_equals else [f"--{name}", value])
+        + ["--foreign", *between, "--foreign"]  # Glue's own, and their values
+    ]
+    values = {name: value for name, (value, _, _) in arguments.items()}
+    assert parse_arguments(["job.py", *tokens]) == values | {"run_id": values.get("JOB_RUN_ID", "")}
+
+
+@given(st.lists(VALUE | st.sampled_from([f"--{name}" for name in OURS]), max_size=8))
+def test_no_argument_vector_stops_the_search_for_the_webhook(tokens):
+    assert set(parse_arguments(["job.py", *tokens])) <= {*OURS, "run_id"}
+
+
+def test_a_name_whose_value_is_left_out_is_empty_and_takes_no_other_argument():
+    assert parse_arguments(["job.py", "--secret_name", "--source_key", "a", "--key"]) == {
+        "secret_name": "",
+        "source_key": "a",
+        "key": "",
+        "run_id": "",
+    }
+
+
+@pytest.mark.parametrize("name", [*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS])
+def test_an_abbreviation_is_no_argument(name):
+    """AWS's own getResolvedOptions takes one."""
+    assert parse_arguments(["job.py", f"--{name[:-1]}", "x"]) == {"run_id": ""}
+
+
+@pytest.mark.parametrize("name", OPTIONAL_ARGUMENTS)
+def test_a_misspelt_argument_is_refused_however_it_is_spelt(name):
+    for spelling in {name.replace("_", "-"), name[:-1], f"{name}s"} - {name}:
+        if len(spelling) > 3:
+            with pytest.raises(SettingsError) as caught:
+                check_unknown(argv(**{spelling: "x"}))
+            assert f"Job argument --{spelling} is unknown (did you mean" in str(caught.value)
+            assert not english_in(caught.value)
+
+
+@pytest.mark.parametrize("name", list(ARGUMENTS))
+def test_missing_argument_is_named(name):
+    with pytest.raises(SettingsError) as caught:
+        read_settings(argv(**{name: None}))
+    assert str(caught.value) == (f"Job argument --{name} is missing. Add it to the default arguments of the Glue job.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"languge": "en"}, "Job argument --languge is unknown (did you mean 'language'?)."),
+        ({"secret-name": "x"}, "Job argument --secret-name is unknown (did you mean 'secret_name'?)."),
+        # getResolvedOptions itself would take this abbreviation for --csv_quote
+        ({"csv_quo": "all"}, "Job argument --csv_quo is unknown (did you mean 'csv_quote'?)."),
+        (
+            {"max_connections": "0"},
+            "Job argument --max_connections is '0', expected a whole number from 1 to 99999. Correct the job argument.",
+        ),
+        ({"language": "fr"}, "Job argument --language is 'fr', expected ja / en. Correct the job argument."),
+        ({"csv_encoding": "sjis"}, "Job argument --csv_encoding is 'sjis', expected utf-8 / utf-8-sig / cp932."),
+        ({"csv_delimiter": ",,"}, "Job argument --csv_delimiter is ',,', expected one character"),
+        ({"csv_delimiter": '"'}, "Job argument --csv_delimiter is '\"', expected one character"),
+        ({"csv_line_ending": "cr"}, "Job argument --csv_line_ending is 'cr', expected lf / crlf."),
+        ({"csv_escape_formulas": "yes"}, "Job argument --csv_escape_formulas is 'yes', expected true / false."),
+        ({"source_bucket": ""}, "Job argument --source_bucket is '', expected a value."),
+        ({"destination_file": "out/"}, "Job argument --destination_file is 'out/', expected the key of one object."),
+        ({"csv_null": "a,b"}, "contradict each other: --csv_null 'a,b' holds the delimiter"),
+        ({"csv_null": "☃", "csv_encoding": "cp932"}, "--csv_null '☃' does not exist in --csv_encoding cp932"),
+        ({"destination_file": "in/a.json"}, "would overwrite or join the source s3://lake/in/a.json"),
+        ({"source_key": "out/*.csv"}, "would overwrite or join the source s3://lake/out/*.csv"),
+        ({"source_key": "out/"}, "would overwrite or join the source s3://lake/out/"),
+        ({"engine": "fast"}, "Job argument --engine is 'fast', expected auto / driver / spark."),
+        ({"notify": "never"}, "Job argument --notify is 'never', expected always / on_change / on_failure."),
+        ({"unmatched_file": "out/"}, "Job argument --unmatched_file is 'out/', expected the key of one object."),
+        ({"unmatched_file": "out/a.csv"}, "--unmatched_file 'out/a.csv' is the key of the output or of its run report"),
+        ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output or of its run report"),
+        ({"unmatched_file": "in/a.json"}, "--unmatched_file s3://lake/in/a.json would overwrite or join the source"),
+        (
+            {"source_key": "in/", "unmatched_file": "in/b.csv"},
+            "--unmatched_file s3://lake/in/b.csv would overwrite or join the source s3://lake/in/",
+        ),
+        ({"source_key": "out/a.csv.report.json"}, "the run report s3://lake/out/a.csv.report.json would overwrite the"),
+    ],
+)
+def test_wrong_arguments_are_explained(changes, text):
+    with pytest.raises(SettingsError) as caught:
+        settings_of(**changes)
+    assert text in str(caught.value)
+    assert not english_in(caught.value)
