@@ -106,14 +106,14 @@ def try_drawn(pipeline, data) -> None:
     check(pipeline, [encode(*part) for part in parts], rows, integer_key, data.draw(CSV, "csv"))
 
 
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_the_driver_engine_agrees_with_the_oracle(pipeline, data):
     pipeline.engine = "driver"
     try_drawn(pipeline, data)
 
 
-@settings(max_examples=6, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # a shrink takes minutes
+@settings(max_examples=4, suppress_health_check=list(HealthCheck), phases=[Phase.generate])  # a shrink takes minutes
 @given(st.data())
 def test_the_spark_engine_agrees_with_the_oracle(pipeline, data):
     pipeline.engine = "spark"

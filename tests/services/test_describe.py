@@ -14,6 +14,7 @@ from overlay.settings import read_settings
 from overlay.table.describe import describe_table, estimate_rows
 from overlay.table.jdbc import Connection, table_error
 from overlay.table.ranges import cut_table
+from tests.conftest import CLOSED_PORT
 from tests.unit.test_jdbc_errors import DATABASES, STATEMENTS
 
 
@@ -108,18 +109,19 @@ def test_an_estimate_that_a_lost_connection_took_is_asked_for_again():
         estimate_rows(Lost(), "id", "t")
 
 
-def test_a_database_that_is_not_reached_at_first_is_asked_again(pipeline, monkeypatch):
+def test_a_database_that_is_not_reached_at_first_is_asked_again(pipeline, caplog):
     """As at the end of a failover; who never answers is told as unreachable."""
     pipeline.sql(f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY)")
-    slept, database = [], pipeline.target()
-    monkeypatch.setattr("time.sleep", slept.append)
-    settings = read_settings(pipeline.arguments(), pipeline.limits)
-    assert describe_table(pipeline.spark, database, settings).names == ("id",)
-    assert slept == []
-    closed = make_database("c", pipeline.properties(port=1), database.secret, pipeline.limits)
-    with pytest.raises(TransientTableError) as caught:
-        describe_table(pipeline.spark, closed, settings)
-    assert (caught.value.code, slept) == ("database_unreachable", [1, 4])
+    pipeline.limits = replace(pipeline.limits, first_waits=(0.01, 0.04))
+    settings, database = read_settings(pipeline.arguments(), pipeline.limits), pipeline.target()
+    with caplog.at_level("WARNING"):
+        assert describe_table(pipeline.spark, database, settings).names == ("id",)
+        assert caplog.messages == []
+        closed = make_database("c", pipeline.properties(port=CLOSED_PORT), database.secret, pipeline.limits)
+        with pytest.raises(TransientTableError) as caught:
+            describe_table(pipeline.spark, closed, settings)
+    assert caught.value.code == "database_unreachable"
+    assert [line.split("It is ")[1] for line in caplog.messages] == ["tried again in 0.01 s.", "tried again in 0.04 s."]
 
 
 @pytest.mark.parametrize(

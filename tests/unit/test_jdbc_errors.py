@@ -5,11 +5,14 @@ Servers: MariaDB 10.11 by MariaDB Connector/J 2.7 (M) and MySQL Connector/J 9 (C
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from overlay.connection import make_database
 from overlay.errors import Phrase, TableError, TransientTableError
 from overlay.secret import make_secret
+from overlay.table import jdbc
 from overlay.table.jdbc import Cause, retried, table_error
 
 PASSWORD = "correct horse"
@@ -469,9 +472,21 @@ def test_words_of_any_length_are_told_in_part():
 TRANSIENT = TransientTableError("database_unreachable", host="db")
 
 
-def test_what_a_database_may_get_over_is_tried_again_after_each_wait(monkeypatch, caplog):
-    slept, answers = [], [TRANSIENT, TRANSIENT, 7]
-    monkeypatch.setattr("time.sleep", slept.append)
+@pytest.fixture
+def clock(monkeypatch):
+    """Time that only `retried` sees, and that passes while it sleeps: [now, *sleeps]."""
+    times = [0.0]
+
+    def sleep(seconds: float) -> None:
+        times[0] += seconds
+        times.append(seconds)
+
+    monkeypatch.setattr(jdbc, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: times[0]))
+    return times
+
+
+def test_what_a_database_may_get_over_is_tried_again_after_each_wait(clock, caplog):
+    answers = [TRANSIENT, TRANSIENT, 7]
 
     def do() -> int:
         answer = answers.pop(0)
@@ -481,13 +496,12 @@ def test_what_a_database_may_get_over_is_tried_again_after_each_wait(monkeypatch
 
     with caplog.at_level("WARNING"):
         assert retried(do, (1, 4, 9), 600) == 7
-    assert slept == [1, 4]
+    assert clock[1:] == [1, 4]
     assert [line.split(" It is")[1] for line in caplog.messages] == [" tried again in 1 s.", " tried again in 4 s."]
 
 
-def test_what_it_would_never_get_over_is_not(monkeypatch):
-    slept, errors = [], [TRANSIENT, TableError("login_refused", host="db", user="etl", secret="s")]
-    monkeypatch.setattr("time.sleep", slept.append)
+def test_what_it_would_never_get_over_is_not(clock):
+    errors = [TRANSIENT, TableError("login_refused", host="db", user="etl", secret="s")]
 
     def do() -> None:
         raise errors.pop(0)
@@ -495,21 +509,19 @@ def test_what_it_would_never_get_over_is_not(monkeypatch):
     with pytest.raises(TableError) as caught:
         retried(do, (1, 4), 600)
     assert caught.value.code == "login_refused"
-    assert slept == [1]
+    assert clock[1:] == [1]
 
 
-def test_after_the_last_wait_or_at_the_end_of_patience_the_failure_is_raised(monkeypatch):
-    tries, clock = [], [0.0]
-    monkeypatch.setattr("time.sleep", lambda seconds: clock.append(clock.pop() + seconds))
-    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+@pytest.mark.parametrize(
+    ("waits", "patience", "tries"), [((1, 4), 600, [0, 1, 5]), ((5, 30, 90), 20, [0, 5, 35]), ((), 600, [0])]
+)
+def test_after_the_last_wait_or_at_the_end_of_patience_the_failure_is_raised(clock, waits, patience, tries):
+    times = []
 
     def do() -> None:
-        tries.append(clock[0])
+        times.append(clock[0])
         raise TRANSIENT
 
-    for waits, patience, expected in (((1, 4), 600, [0, 1, 5]), ((5, 30, 90), 20, [0, 5, 35])):
-        tries.clear()
-        clock[0] = 0.0
-        with pytest.raises(TransientTableError):
-            retried(do, waits, patience)
-        assert tries == expected
+    with pytest.raises(TransientTableError):
+        retried(do, waits, patience)
+    assert times == tries

@@ -297,6 +297,39 @@ def test_a_lock_that_stays(site: Site, fault: str) -> None:
     site.fails_cleanly(fault, ended, "Lock wait timeout")
 
 
+# A lock that is there before the run meets the description of the table, one that comes later what an engine asks.
+LATER_LOCK = "database: table locked once the source is read"
+
+
+@contextlib.contextmanager
+def table_locked_later(site: Site, seconds: float | None) -> Iterator[None]:
+    """Locks the table when the source is read, for so many seconds (None: for good)."""
+    with contextlib.ExitStack() as stack:
+
+        def lock(_handler: Handler) -> None:
+            unlock = stack.enter_context(table_locked(site))
+            if seconds is not None:
+                threading.Timer(seconds, unlock).start()
+
+        site.aws.rules = [Rule("GET", SOURCE, after(lock))]
+        yield
+
+
+@faults(f"{LATER_LOCK}, for two seconds")
+def test_a_later_lock_is_waited_for(site: Site, engine: str, fault: str) -> None:
+    with table_locked_later(site, 2):
+        ended = site.run()
+    assert site.aws.rules[0].struck == 1
+    site.rides_out(fault, ended)
+
+
+@faults(f"{LATER_LOCK}, for good", f"{LATER_LOCK}, for good{BY_CONNECTOR_J}")
+def test_a_later_lock_that_stays(site: Site, engine: str, fault: str) -> None:
+    with table_locked_later(site, None):
+        ended = site.run()
+    site.fails_cleanly(fault, ended, "Lock wait timeout")
+
+
 def kill_queries(site: Site) -> int:
     """Does what a DBA does to scans; returns how many it ended."""
     with site.pipeline.database.connect(autocommit=True) as dba, dba.cursor() as cursor:
