@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from overlay.engines import driver
+from overlay.engines import driver, rows
 from overlay.engines.engine import Inputs
 from overlay.engines.spark import SparkEngine
 from overlay.messages_en import TEXTS
@@ -142,8 +142,8 @@ PLANS = [
     ("on_postgresql", "DATE", "PRIMARY KEY (id)", 100, "scan", "key_type"),
 ]
 PLANS_OF_SPARK = [  # which scans always
-    ("pipeline", "INT", "PRIMARY KEY (id)", 100, "scan", "many_ids"),
-    ("on_postgresql", "VARCHAR(20)", "KEY (lower(id))", 100, "scan", "no_index"),
+    ("pipeline", "INT", "PRIMARY KEY (id)", 100, "scan", "always_scans"),
+    ("on_postgresql", "VARCHAR(20)", "KEY (lower(id))", 100, "scan", "always_scans"),
 ]
 
 
@@ -294,7 +294,7 @@ def test_the_driver_opens_no_more_connections_than_it_may(pipeline, monkeypatch,
             with lock:
                 now.remove(self)
 
-    for module in (pool, describe, driver):
+    for module in (pool, describe, driver, rows):
         monkeypatch.setattr(module, "Connection", Counted)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(16))
     force(monkeypatch, plan)
