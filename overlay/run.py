@@ -27,7 +27,7 @@ from overlay.report.metrics import put_metrics
 from overlay.report.result import Failure, Result, is_news
 from overlay.report.run_report import Reporter, utc_now
 from overlay.report.slack import failure_message, post_to_slack, success_message
-from overlay.report.slack_text import visible
+from overlay.report.slack_text import texts, visible
 from overlay.secret import Secret, find_webhook, load_secret
 from overlay.settings import LANGUAGES, Settings, parse_arguments, read_settings
 from overlay.source.objects import SourceObject
@@ -160,7 +160,7 @@ class Run:
         """The engine for this source and table."""
         inputs = Inputs(self._spark, self.settings, objects, table)
         name, self._engine_reason = choose(inputs)
-        LOG.info("engine %s: %s", name, self._engine_reason)
+        LOG.info("engine %s: %s", name, texts("en")[self._engine_reason])
         self._source_bytes = inputs.source_bytes
         engine = self._engine = ENGINES[name](inputs)
         return engine
