@@ -7,6 +7,7 @@ hint in English or Japanese, or plain data, which is how an error that a Spark w
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, NewType, TypeAlias
 from overlay import messages_en, messages_ja
 
 REPORTED = "[reported]"
+_LISTED = 50  # names in an error
 _NEAR = 0.75  # of difflib: `customers` is near `customer`, not near `orders`
 
 # Somebody's own words, a name or a value: the same in every language. A type of its own, so that the type checker finds
@@ -63,6 +65,11 @@ def near_miss(name: str, present: Iterable[str]) -> Detail:
     by_fold = {other.strip().casefold(): other for other in present}
     close = difflib.get_close_matches(name.strip().casefold(), by_fold, n=1, cutoff=_NEAR)
     return phrase("near", name=Verbatim(by_fold[close[0]])) if close else Verbatim("")
+
+
+def listed_names(names: Iterable[str]) -> Verbatim:
+    """The first of some names, as a list in an error."""
+    return Verbatim(", ".join(itertools.islice(names, _LISTED)))
 
 
 class JobError(Exception):

@@ -13,7 +13,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from botocore.exceptions import BotoCoreError, ClientError
 
 from overlay.aws import aws_errors, client, error_code
+from overlay.csv_text import content_type
 from overlay.errors import OutputError, Stopped, Verbatim
 from overlay.limits import MIB, AwsTimeouts, Limits
 from overlay.settings import Settings
@@ -149,6 +150,14 @@ class MultipartUpload:
             if not self._completing:
                 # The first failure is the one to report; the next run and a lifecycle rule remove what stays.
                 LOG.warning("Upload %s to %s was not aborted: %s", upload, self.target.url, type(failure).__name__)
+
+
+def begin_upload(stack: ExitStack, s3: Any, settings: Settings, key: str) -> MultipartUpload:
+    """Begins the upload of one object of the output; the stack aborts it where it is not completed."""
+    target = UploadTarget(settings.destination_bucket, key, fingerprint=settings.notify == "on_change")
+    abort_leftovers(s3, target, settings.limits)
+    upload = MultipartUpload(s3, target, content_type(settings.csv), settings.limits.aws_brief)
+    return stack.enter_context(upload)
 
 
 def send_part(s3: Any, target: UploadTarget, number: int, data: bytes | bytearray) -> Part:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from overlay import aws, keys
-from overlay.csv_text import content_type, csv_lines, encoded, header, text_bytes
-from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, merged_columns
+from overlay.csv_text import csv_lines, encoded, header, text_bytes
+from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, merged_columns, unmatched_columns
 from overlay.engines.rows import RowReader
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_of_source, output_columns, overlay, slices
@@ -29,15 +29,7 @@ from overlay.source.objects import ByteRange, cut_ranges
 from overlay.table import lookup
 from overlay.table.jdbc import Connection, retried
 from overlay.threads import thread_pool
-from overlay.upload import (
-    MultipartUpload,
-    Part,
-    UploadTarget,
-    abort_leftovers,
-    cut_parts,
-    part_size,
-    send_parts,
-)
+from overlay.upload import MultipartUpload, Part, begin_upload, cut_parts, part_size, send_parts
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -102,11 +94,8 @@ class DriverEngine:
         self, stack: ExitStack, key: str, columns: tuple[str, ...], lines: Iterable[bytes]
     ) -> tuple[MultipartUpload, list[Part]]:
         """Uploads the parts of an object; the stack aborts it where it is not completed."""
-        form = self._settings.csv
-        chunks = itertools.chain([header(columns, form)], lines)
-        target = UploadTarget(self._settings.destination_bucket, key, fingerprint=self._settings.notify == "on_change")
-        abort_leftovers(self._s3, target, self._limits)
-        upload = stack.enter_context(MultipartUpload(self._s3, target, content_type(form), self._limits.aws_brief))
+        chunks = itertools.chain([header(columns, self._settings.csv)], lines)
+        upload = begin_upload(stack, self._s3, self._settings, key)
         size = part_size(2 * self._source.nbytes, self._limits)
         parts = send_parts(self._s3, upload.target, enumerate(cut_parts(chunks, size, self._limits), 1), self._limits)
         return upload, parts
@@ -137,8 +126,7 @@ class DriverEngine:
     def _upload_unmatched(self, stack: ExitStack) -> tuple[MultipartUpload, list[Part], int]:
         """Uploads the list of the ids that no record has; integers by value, others by their bytes."""
         rows = 0
-        # The name is what an error calls the column that has a character which the encoding lacks.
-        columns = (f"{self._settings.key} (--unmatched_file)",)
+        columns = unmatched_columns(self._settings)
 
         def lines(connection: Connection) -> Iterator[bytes]:
             nonlocal rows
@@ -165,11 +153,13 @@ def _lacking(column: Any) -> bool:
 def _grouped(arrays: Iterable[pa.Array], least: int) -> Iterator[pa.Array]:
     """The same values in arrays of at least so many, as a set of the source's matches is made for each."""
     group: list[pa.Array] = []
+    size = 0
     for array in arrays:
         group.append(array)
-        if sum(map(len, group)) >= least:
+        size += len(array)
+        if size >= least:
             yield pa.concat_arrays(group)
-            group = []
+            group, size = [], 0
     if group:
         yield pa.concat_arrays(group)
 

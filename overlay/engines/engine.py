@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from overlay.errors import SourceError, Verbatim, near_miss, phrase
+from overlay.errors import SourceError, Verbatim, listed_names, near_miss, phrase
 from overlay.merge import Counts
 from overlay.messages_en import TEXTS
 from overlay.settings import Settings
@@ -22,7 +22,6 @@ from overlay.table.jdbc import Spark, heap_bytes
 from overlay.upload import Published
 
 LOG = logging.getLogger(__name__)
-LISTED_COLUMNS = 50  # in an error
 
 
 @dataclass(frozen=True)
@@ -109,14 +108,18 @@ def check_source(facts: SourceFacts, settings: Settings) -> None:
     if not facts.records or not columns:
         raise SourceError("source_empty", url=url, problem=phrase("no_columns" if facts.records else "no_records"))
     if settings.key not in columns:
-        listed = Verbatim(", ".join(columns[:LISTED_COLUMNS]))
-        near = near_miss(settings.key, columns)
+        near, listed = near_miss(settings.key, columns), listed_names(columns)
         raise SourceError("key_missing_in_source", url=url, key=Verbatim(settings.key), near=near, columns=listed)
 
 
 def log_plan(plan: str, reason: str, records: int, rows: int) -> None:
     """Logs how the table is read, and why (a name of TEXTS)."""
     LOG.info("plan %s: %s (%d records, about %d rows)", plan, TEXTS[reason], records, rows)
+
+
+def unmatched_columns(settings: Settings) -> tuple[str, ...]:
+    """What an error calls the column of the list of table-only ids, where the encoding lacks a character of it."""
+    return (f"{settings.key} (--unmatched_file)",)
 
 
 def merged_columns(headers: Iterable[Iterable[str]]) -> tuple[str, ...]:

@@ -145,13 +145,15 @@ class RowReader:
         if self._table.fetches_numbers:
             types[self._key_at] = pa.int64()
         schema = pa.schema([(f"c{number}", kind) for number, kind in enumerate(types)])
-        rows = RowsRead()
+        rows, likely = RowsRead(), 0
         for batch in connection.batches(self._statement(predicate), schema, self._table.fetch_rows(self._limits)):
             rows.count += batch.num_rows
             named = batch.filter(batch.column(self._key_at).is_valid())
             mask = pa.array(self._filter.may_have(keys.hashes(self.comparable(named.column(self._key_at)))))
             self._sort_out(named, mask, rows, rows.likely)
-            if sum(likely.num_rows for likely in rows.likely) >= max(SIFTED_ROWS, len(self._matches)):
+            likely += mask.true_count
+            if likely >= max(SIFTED_ROWS, len(self._matches)):
+                likely = 0
                 self._sift(rows)
         self._sift(rows)
         return rows

@@ -25,9 +25,17 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
 
 from overlay import aws, keys
-from overlay.csv_text import content_type, header
+from overlay.csv_text import header
 from overlay.engines import workers
-from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, log_plan, merged_columns
+from overlay.engines.engine import (
+    Inputs,
+    Output,
+    SourceFacts,
+    check_source,
+    log_plan,
+    merged_columns,
+    unmatched_columns,
+)
 from overlay.errors import OutputError, error_from_data
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_from_data, output_columns
@@ -35,16 +43,7 @@ from overlay.source.objects import cut_ranges
 from overlay.table import ranges
 from overlay.table.describe import Table
 from overlay.table.jdbc import Connection, database_errors, retried
-from overlay.upload import (
-    MultipartUpload,
-    Part,
-    Published,
-    UploadTarget,
-    abort_leftovers,
-    part_size,
-    plan_parts,
-    send_part,
-)
+from overlay.upload import MultipartUpload, Part, begin_upload, part_size, plan_parts, send_part
 
 LOG = logging.getLogger(__name__)
 PARTITION_BYTES = 64 * MIB  # of both sides: what a worker sorts, and holds a few times over in Arrow
@@ -257,8 +256,7 @@ class SparkEngine:
         lines = in_order.select(F.spark_partition_id().alias("bin"), "c0").mapInArrow(
             partial(workers.list_lines, self._settings.csv), from_arrow_schema(workers.LINES)
         )
-        # The name is what an error calls the column that has a character which the encoding lacks.
-        return self._kept(lines, (f"{self._settings.key} (--unmatched_file)",), running=False)
+        return self._kept(lines, unmatched_columns(self._settings), running=False)
 
     # The output.
 
@@ -272,7 +270,7 @@ class SparkEngine:
                 lines = retried(self._unmatched_lines, self._limits.later_waits, self._limits.patience_seconds)
                 list_upload, list_parts = self._upload(stack, settings.unmatched_file, lines, (settings.key,))
                 unmatched = list_upload.complete(list_parts, sum(rows for _, rows, _ in lines.bins))
-            published: Published = upload.complete(parts, self._facts.records)
+            published = upload.complete(parts, self._facts.records)
         return Output(self._counts, tuple(self._lines.columns), published, unmatched)
 
     def _upload(
@@ -281,9 +279,7 @@ class SparkEngine:
         """Uploads the parts of one object; the stack aborts it where it is not completed."""
         form, limits = self._settings.csv, self._limits
         first = header(names or lines.columns, form)
-        target = UploadTarget(self._settings.destination_bucket, key, fingerprint=self._settings.notify == "on_change")
-        abort_leftovers(self._s3, target, limits)
-        upload = stack.enter_context(MultipartUpload(self._s3, target, content_type(form), limits.aws_brief))
+        upload = begin_upload(stack, self._s3, self._settings, key)
         size = part_size(sum(size for _, _, size in lines.bins), limits)
         least = limits.part_bytes_min * (1 if form.codec == "utf-8" else ENCODED_SHARE)
         size = max(size, least)

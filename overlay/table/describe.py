@@ -7,13 +7,12 @@ from dataclasses import dataclass, field
 
 from overlay.connection import Database
 from overlay.dialects.base import Dialect, TableColumn
-from overlay.errors import TableError, TransientTableError, Verbatim, near_miss
+from overlay.errors import TableError, TransientTableError, Verbatim, listed_names, near_miss
 from overlay.limits import Limits
 from overlay.settings import Settings
 from overlay.table.jdbc import Connection, Spark, retried
 
 LOG = logging.getLogger(__name__)
-LISTED_COLUMNS = 50  # in an error
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def describe_with(connection: Connection, key: str, max_connections: int, limits
         near = near_miss(name.table, dialect.tables(connection.ask, name))
         raise TableError("table_missing", user=Verbatim(database.secret.username), table=readable, near=near)
     if key not in columns:
-        near, listed = near_miss(key, columns), Verbatim(", ".join(list(columns)[:LISTED_COLUMNS]))
+        near, listed = near_miss(key, columns), listed_names(columns)
         raise TableError("key_missing_in_table", table=readable, key=Verbatim(key), near=near, columns=listed)
     indexes = dialect.indexes(connection.ask, name)
     of_key = [index for index in indexes if index.first_column == key]

@@ -67,11 +67,17 @@ def uses_index(connection: Connection, table: Table, sql: str) -> bool:
     return table.dialect.uses_index(connection.ask, sql)
 
 
+def _exact_key(table: Table) -> str:
+    # SQL for the key that takes only equal ids for equal, whatever the collation.
+    if table.has_integer_key:
+        return table.dialect.quote_name(table.key.name)
+    return table.dialect.by_bytes(table.dialect.text_expression(table.key))
+
+
 def count_rows(connection: Connection, table: Table) -> Counts:
     """The counts of the whole table: rows, and rows beyond the first of each id."""
-    dialect, name = table.dialect, table.dialect.quote_name(table.key.name)
-    exact = name if table.has_integer_key else dialect.by_bytes(dialect.text_expression(table.key))
-    repeats = "0" if table.unique else f"COUNT({name}) - COUNT(DISTINCT {exact})"
+    name = table.dialect.quote_name(table.key.name)
+    repeats = "0" if table.unique else f"COUNT({name}) - COUNT(DISTINCT {_exact_key(table)})"
     [row] = connection.ask(f"SELECT COUNT(*) AS table_rows, {repeats} AS table_duplicates FROM {table.qualified}")
     return Counts(table_rows=int(row["table_rows"] or 0), table_duplicates=int(row["table_duplicates"] or 0))
 
@@ -82,9 +88,8 @@ def ids_in_order(connection: Connection, table: Table, limits: Limits, most: int
     Sorted by the database, which has integers in the order of an index, if there is one.
     """
     dialect, name = table.dialect, table.dialect.quote_name(table.key.name)
-    exact = name if table.has_integer_key else dialect.by_bytes(dialect.text_expression(table.key))
     distinct, first = "" if table.unique else "DISTINCT ", "" if most is None else f" ORDER BY k LIMIT {most}"
-    ids = f"SELECT {distinct}{exact} AS k FROM {table.qualified} WHERE {name} IS NOT NULL{first}"
+    ids = f"SELECT {distinct}{_exact_key(table)} AS k FROM {table.qualified} WHERE {name} IS NOT NULL{first}"
     sql = f"SELECT {dialect.text('k')} AS id FROM ({ids}) AS ids ORDER BY k"
     connection.ask(dialect.sorts(limits))
     for batch in connection.batches(sql, pa.schema([("id", pa.string())]), limits.fetch_rows):
