@@ -35,6 +35,7 @@ class Limits:
     patience_seconds: float = 600  # after the first failure nothing is begun again
     fetch_rows: int = 10_000  # that a JDBC driver holds at a time
     fetch_bytes: int = 16 * MIB  # of rows that are fetched at a time, where rows are large
+    waiting_bytes: int = 64 * MIB  # of the rows of a range that wait until the source is parsed
     connection_share: int = 4  # the part of the server's max_connections that is used: one in so many
 
     range_rows_min: int = 100_000  # of a range of the table, which is one connection
@@ -60,6 +61,7 @@ class Limits:
     arrow_misses_max: int = 3  # chunks that turned out otherwise before Arrow's JSON reader is left alone
 
     part_bytes: int = 8 * MIB  # of a part of the output
+    put_bytes_max: int = 8 * MIB  # of an object that is one PutObject
     part_bytes_min: int = 5 * MIB  # S3's, for every part but the last (S3 User Guide, multipart upload limits)
     parts_max: int = 10_000  # S3's
     uploads_at_a_time: int = 2  # parts on their way

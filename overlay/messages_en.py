@@ -215,6 +215,8 @@ TEXTS: dict[str, str] = {
     "engine": "Engine and read plan",
     "small_source": "the source and the rows it wants fit into the driver",
     "large_source": "the source and the rows it wants do not fit into the driver",
+    "large_table": "for a table of this size Spark is faster",
+    "memory_short": "the memory of the driver ran short, so the run began anew on Spark",
     "engine_forced": "--engine says so",
     "always_scans": "the Spark engine always scans",
     "run": "Run id",

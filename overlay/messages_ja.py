@@ -214,6 +214,8 @@ TEXTS: dict[str, str] = {
     "engine": "エンジンと読み取り方式",
     "small_source": "入力と必要な行がドライバーのメモリに収まる",
     "large_source": "入力と必要な行がドライバーのメモリに収まらない",
+    "large_table": "この大きさのテーブルでは Spark の方が速い",
+    "memory_short": "ドライバーのメモリが足りなくなり、Spark で始めからやり直した",
     "engine_forced": "--engine の指定",
     "always_scans": "Spark エンジンは常に全件を読む",
     "run": "実行 ID",

@@ -12,22 +12,22 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 from overlay import aws
-from overlay.engines.driver import DriverEngine
-from overlay.engines.engine import Engine, Inputs, Output, choose
-from overlay.engines.spark import SparkEngine, end_jobs, running_jobs
+from overlay.engines.choice import ChosenEngine
+from overlay.engines.engine import Inputs, Output
+from overlay.engines.spark import end_jobs, running_jobs
 from overlay.errors import JobError, Stopped, Verbatim
 from overlay.limits import Limits
 from overlay.report.metrics import put_metrics
 from overlay.report.result import Failure, Result, is_news
 from overlay.report.run_report import Reporter, utc_now
 from overlay.report.slack import failure_message, post_to_slack, success_message
-from overlay.report.slack_text import texts, visible
+from overlay.report.slack_text import visible
 from overlay.secret import Secret, find_webhook, load_secret
 from overlay.settings import LANGUAGES, Settings, parse_arguments, read_settings
 from overlay.source.objects import SourceObject
@@ -35,7 +35,6 @@ from overlay.table.describe import Table
 from overlay.table.jdbc import Spark
 
 LOG = logging.getLogger(__name__)
-ENGINES: dict[str, Callable[[Inputs], Engine]] = {"driver": DriverEngine, "spark": SparkEngine}
 TRACE_PREFIX = "    | "
 
 
@@ -130,7 +129,7 @@ class Run:
         self._arguments = parse_arguments(argv)
         self._secret: Secret | None = None
         self._reporter: Reporter | None = None
-        self._engine: Engine | None = None
+        self._engine: ChosenEngine | None = None
         self.stage = Progress(spark, self._arguments["run_id"], limits)
 
     def __enter__(self) -> Run:
@@ -156,13 +155,11 @@ class Run:
         self._secret = load_secret(self.settings)
         return self._secret
 
-    def choose_engine(self, objects: Sequence[SourceObject], table: Table) -> Engine:
+    def choose_engine(self, objects: Sequence[SourceObject], table: Table) -> ChosenEngine:
         """The engine for this source and table."""
         inputs = Inputs(self._spark, self.settings, objects, table)
-        name, self._engine_reason = choose(inputs)
-        LOG.info("engine %s: %s", name, texts("en")[self._engine_reason])
         self._source_bytes = inputs.source_bytes
-        engine = self._engine = ENGINES[name](inputs)
+        engine = self._engine = ChosenEngine(inputs)
         return engine
 
     def succeed(self, output: Output) -> Result:
@@ -193,7 +190,7 @@ class Run:
             unmatched_file={"url": list_url, **unmatched._asdict()} if unmatched else None,
             source_bytes=self._source_bytes,
             engine=self._engine.name,
-            engine_reason=self._engine_reason,
+            engine_reason=self._engine.reason,
             plan=self._engine.plan,
             plan_reason=self._engine.plan_reason,
             seconds=round(self.stage.seconds, 1),
@@ -216,7 +213,7 @@ class Run:
             if self._engine and not self._stop.begun.is_set():
                 self._close(self._engine)
 
-    def _close(self, engine: Engine) -> None:
+    def _close(self, engine: ChosenEngine) -> None:
         try:
             engine.close()
         except Exception as error:  # the run has succeeded, or has its error

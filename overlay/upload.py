@@ -1,7 +1,7 @@
-"""One object of the output: bytes in, a multipart upload that becomes visible whole or not at all out.
+"""One object of the output: bytes in, an object that becomes visible whole or not at all out.
 
-Nothing is a plain PutObject: both objects of a run (the output, the list of table-only ids) have to be on S3 before
-either is seen, and an upload whose completion was not answered can be asked for afterwards.
+What is small is one PutObject. What is larger is a multipart upload: both objects of a run (the output, the list of
+table-only ids) are on S3, or in memory, before either is seen.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import itertools
 import logging
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -118,21 +120,11 @@ class MultipartUpload:
                 )["ETag"]
             except (ClientError, BotoCoreError) as error:
                 etag = whole_etag([part.etag for part in parts])
-                if not etag or etag != self._published_etag():
+                if not _is_published(self._s3, self.target, etag, error):
                     raise
-                LOG.warning("%s is published, although S3 answered %s", self.target.url, type(error).__name__)
         self._done = True
         fingerprint = joined_fingerprint(parts) if self.target.fingerprint else ""
         return Published(rows, sum(part.bytes for part in parts), str(etag), fingerprint)
-
-    def _published_etag(self) -> str:
-        # By a list, as a role that may not read the output may list it.
-        try:
-            answer = self._s3.list_objects_v2(Bucket=self.target.bucket, Prefix=self.target.key, MaxKeys=1)
-        except (ClientError, BotoCoreError):
-            return ""
-        etags = {item["Key"]: item["ETag"] for item in answer.get("Contents", [])}
-        return str(etags.get(self.target.key, ""))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -152,9 +144,81 @@ class MultipartUpload:
                 LOG.warning("Upload %s to %s was not aborted: %s", upload, self.target.url, type(failure).__name__)
 
 
+class SmallUpload:
+    """An object that is one PutObject: until `complete()` nothing is sent, so there is nothing to abort."""
+
+    def __init__(self, s3: Any, target: UploadTarget, content_type: str, data: bytes | bytearray) -> None:
+        self.target, self._s3, self._content_type, self._data = target, s3, content_type, bytes(data)
+
+    def complete(self, rows: int) -> Published:
+        """Makes the object visible.
+
+        Raises:
+            OutputError: the bucket is gone; or no answer came, or was waited for by a run that is stopped, and the
+                object is not known to be the one that was sent (`output_unsure`): S3 may have it yet.
+            AwsError: S3 denied the call or failed, so the object is as it was.
+        """
+        etag = f'"{hashlib.md5(self._data, usedforsecurity=False).hexdigest()}"'
+        request = {"ContentType": self._content_type, "Body": self._data, **self.target.object}
+        with _output_errors(self.target):
+            try:
+                etag = self._s3.put_object(**request)["ETag"]
+            except ClientError as error:
+                # An attempt before the last one may have gone through, its answer lost.
+                failed = error.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR
+                if not (failed and _is_published(self._s3, self.target, etag, error)):
+                    raise
+            except (BotoCoreError, Stopped) as error:
+                if isinstance(error, Stopped) or not _is_published(self._s3, self.target, etag, error):
+                    problem = Verbatim(error_code(error))
+                    raise OutputError("output_unsure", url=Verbatim(self.target.url), problem=problem) from error
+        fingerprint = ""
+        if self.target.fingerprint:
+            fingerprint = joined_fingerprint([Part(1, "", len(self._data), fingerprint_of(self._data))])
+        return Published(rows, len(self._data), str(etag), fingerprint)
+
+
+def _is_published(s3: Any, target: UploadTarget, etag: str, error: Exception) -> bool:
+    """Whether the object has an ETag, although its upload ended in an error.
+
+    By a list, as a role that may not read the output may list it.
+    """
+    try:
+        answer = s3.list_objects_v2(Bucket=target.bucket, Prefix=target.key, MaxKeys=1)
+    except (ClientError, BotoCoreError):
+        return False
+    etags = {item["Key"]: item["ETag"] for item in answer.get("Contents", [])}
+    if not etag or etags.get(target.key) != etag:
+        return False
+    LOG.warning("%s is published, although S3 answered %s", target.url, type(error).__name__)
+    return True
+
+
+def send(
+    stack: ExitStack, s3: Any, settings: Settings, key: str, parts: Iterator[bytearray]
+) -> Callable[[int], Published]:
+    """Uploads an object, but for what makes it visible: the function that is returned, which takes its rows.
+
+    The stack aborts what is not completed.
+    """
+    first = next(parts)
+    second = next(parts, None)
+    if second is None and len(first) <= settings.limits.put_bytes_max:
+        target = _target(settings, key)
+        abort_leftovers(s3, target, settings.limits)
+        return SmallUpload(s3, target, content_type(settings.csv), first).complete
+    upload = begin_upload(stack, s3, settings, key)
+    whole = itertools.chain([first], [] if second is None else [second], parts)
+    return partial(upload.complete, send_parts(s3, upload.target, enumerate(whole, 1), settings.limits))
+
+
+def _target(settings: Settings, key: str) -> UploadTarget:
+    return UploadTarget(settings.destination_bucket, key, fingerprint=settings.notify == "on_change")
+
+
 def begin_upload(stack: ExitStack, s3: Any, settings: Settings, key: str) -> MultipartUpload:
     """Begins the upload of one object of the output; the stack aborts it where it is not completed."""
-    target = UploadTarget(settings.destination_bucket, key, fingerprint=settings.notify == "on_change")
+    target = _target(settings, key)
     abort_leftovers(s3, target, settings.limits)
     upload = MultipartUpload(s3, target, content_type(settings.csv), settings.limits.aws_brief)
     return stack.enter_context(upload)

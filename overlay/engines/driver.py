@@ -7,6 +7,7 @@ Memory is bounded by the source and the rows it wants, never by the table.
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, header, text_bytes
 from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, merged_columns, unmatched_columns
+from overlay.engines.memory import Memory
 from overlay.engines.rows import RowReader
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_of_source, output_columns, overlay, slices
@@ -29,7 +31,7 @@ from overlay.source.objects import ByteRange, cut_ranges
 from overlay.table import lookup
 from overlay.table.jdbc import Connection, retried
 from overlay.threads import thread_pool
-from overlay.upload import MultipartUpload, Part, begin_upload, cut_parts, part_size, send_parts
+from overlay.upload import Published, cut_parts, part_size, send
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -41,16 +43,38 @@ class DriverEngine:
 
     name = "driver"
 
-    def __init__(self, inputs: Inputs) -> None:
-        self._inputs = inputs
+    def __init__(self, inputs: Inputs, memory: Memory | None = None) -> None:
+        """Takes what it works on, and what it may hold: all there is where nothing is said."""
+        self._inputs, self._memory = inputs, memory or Memory(math.inf)
         self._table, self._settings = inputs.table, inputs.settings
         self._limits = inputs.settings.limits
         self._s3 = aws.client("s3", self._limits.aws)
         self._cores = len(os.sched_getaffinity(0))
-        self.plan = self.plan_reason = ""
+        self._reader = RowReader(inputs, self._cores, self._memory)
+
+    @property
+    def plan(self) -> str:
+        """See `Engine`."""
+        return self._reader.plan
+
+    @property
+    def plan_reason(self) -> str:
+        """See `Engine`."""
+        return self._reader.plan_reason
 
     def read_source(self) -> SourceFacts:
-        """Parses the byte ranges of the source in threads; only Arrow's parsing lets others use the interpreter."""
+        """Parses the byte ranges of the source in threads; only Arrow's parsing lets others use the interpreter.
+
+        A scan that is certain begins meanwhile.
+        """
+        try:
+            self._reader.count_records(0)
+            return self._read_source()
+        except BaseException:
+            self._reader.close()
+            raise
+
+    def _read_source(self) -> SourceFacts:
         byte_ranges = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
         with thread_pool(self._cores, "source") as pool:
             batches = [batch for read in pool.map(self._read_ranges, byte_ranges) for batch in read]
@@ -63,17 +87,21 @@ class DriverEngine:
         matches = keys.source_matches(ids, integer=self._table.has_integer_key)
         numbers = keys.as_numbers(matches) if self._table.fetches_numbers else None
         self._matches = matches if numbers is None else numbers
+        self._reader.sieve.set_matches(self._matches)
         self._counts = counts_of_source(ids, self._matches)
         return facts
 
     def _read_ranges(self, byte_ranges: Iterable[ByteRange]) -> list[pa.RecordBatch]:
-        return list(record_batches([RecordReader(self._s3, item, self._limits) for item in byte_ranges]))
+        batches = []
+        for batch in record_batches([RecordReader(self._s3, item, self._limits) for item in byte_ranges]):
+            self._memory.hold(batch.nbytes)
+            self._reader.count_records(batch.num_rows)
+            batches.append(batch)
+        return batches
 
     def overlay(self) -> Counts:
         """Reads the rows that records want and finds the row of each record; `publish` overlays their cells."""
-        self._reader = RowReader(self._inputs, self._matches, self._cores)
         self._rows = retried(self._reader.read, self._limits.later_waits, self._limits.patience_seconds)
-        self.plan, self.plan_reason = self._reader.plan, self._reader.plan_reason
         self._counts += self._rows.counts
         return self._counts
 
@@ -82,23 +110,20 @@ class DriverEngine:
         columns = output_columns(self._source.column_names, self._table.names)
         settings = self._settings
         with ExitStack() as stack:
-            upload, parts = self._upload(stack, settings.destination_file, columns, self._lines(columns))
+            complete = self._send(stack, settings.destination_file, columns, self._lines(columns))
             unmatched = None
             if settings.unmatched_file:
                 waits = self._limits.later_waits, self._limits.patience_seconds
-                list_upload, list_parts, rows = retried(lambda: self._upload_unmatched(stack), *waits)
-                unmatched = list_upload.complete(list_parts, rows)
-            return Output(self._counts, columns, upload.complete(parts, self._source.num_rows), unmatched)
+                unmatched = retried(lambda: self._send_unmatched(stack), *waits)()
+            return Output(self._counts, columns, complete(self._source.num_rows), unmatched)
 
-    def _upload(
+    def _send(
         self, stack: ExitStack, key: str, columns: tuple[str, ...], lines: Iterable[bytes]
-    ) -> tuple[MultipartUpload, list[Part]]:
-        """Uploads the parts of an object; the stack aborts it where it is not completed."""
+    ) -> Callable[[int], Published]:
+        """Uploads an object, but for what makes it visible; the stack aborts it where it is not completed."""
         chunks = itertools.chain([header(columns, self._settings.csv)], lines)
-        upload = begin_upload(stack, self._s3, self._settings, key)
         size = part_size(2 * self._source.nbytes, self._limits)
-        parts = send_parts(self._s3, upload.target, enumerate(cut_parts(chunks, size, self._limits), 1), self._limits)
-        return upload, parts
+        return send(stack, self._s3, self._settings, key, cut_parts(chunks, size, self._limits))
 
     def _lines(self, columns: tuple[str, ...]) -> Iterator[bytes]:
         """The lines of the output in order, in the encoding of the output."""
@@ -123,7 +148,7 @@ class DriverEngine:
                 self._counts += counts
                 yield data
 
-    def _upload_unmatched(self, stack: ExitStack) -> tuple[MultipartUpload, list[Part], int]:
+    def _send_unmatched(self, stack: ExitStack) -> Callable[[], Published]:
         """Uploads the list of the ids that no record has; integers by value, others by their bytes."""
         rows = 0
         columns = unmatched_columns(self._settings)
@@ -131,7 +156,7 @@ class DriverEngine:
         def lines(connection: Connection) -> Iterator[bytes]:
             nonlocal rows
             for ids in _grouped(lookup.ids_in_order(connection, self._table, self._limits), len(self._matches)):
-                alone = ids.filter(pc.invert(pc.is_in(self._reader.comparable(ids), value_set=self._matches)))
+                alone = ids.filter(pc.invert(pc.is_in(self._reader.sieve.comparable(ids), value_set=self._matches)))
                 if len(alone):
                     text = text_bytes(csv_lines([alone], self._settings.csv))
                     yield encoded(text, self._settings.csv, columns, rows + 1)
@@ -139,8 +164,8 @@ class DriverEngine:
 
         with Connection(self._inputs.spark, self._table.database) as connection:
             key = self._settings.unmatched_file
-            upload, parts = self._upload(stack, key, (self._settings.key,), lines(connection))
-        return upload, parts, rows
+            complete = self._send(stack, key, (self._settings.key,), lines(connection))
+        return lambda: complete(rows)
 
     def close(self) -> None:
         """Nothing is held outside this object."""

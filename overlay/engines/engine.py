@@ -1,4 +1,4 @@
-"""What an engine is, and which one runs. In: the listed source and the described table. Out: an engine by its name.
+"""What an engine is: what each takes and gives, and the checks that all share.
 
 An engine carries Arrow batches from source and table through the functions of `merge` and `csv_text` to `upload`. Every
 engine gives the same bytes and counts: tests/engines runs the promises of the merge on each, against the oracle.
@@ -7,7 +7,6 @@ engine gives the same bytes and counts: tests/engines runs the promises of the m
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -18,7 +17,7 @@ from overlay.messages_en import TEXTS
 from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
-from overlay.table.jdbc import Spark, heap_bytes
+from overlay.table.jdbc import Spark
 from overlay.upload import Published
 
 LOG = logging.getLogger(__name__)
@@ -60,13 +59,17 @@ class Engine(Protocol):
 
     Attributes:
         name: `driver` or `spark`.
-        plan: `lookup` or `scan`, once the table is read.
-        plan_reason: Why, as a name of TEXTS.
     """
 
     name: str
-    plan: str
-    plan_reason: str
+
+    @property
+    def plan(self) -> str:
+        """`lookup` or `scan`, once the table is read."""
+
+    @property
+    def plan_reason(self) -> str:
+        """Why, as a name of TEXTS."""
 
     def read_source(self) -> SourceFacts:
         """Reads and parses the source.
@@ -125,38 +128,3 @@ def unmatched_columns(settings: Settings) -> tuple[str, ...]:
 def merged_columns(headers: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """The columns of the source in the order they first appear, from those of its ranges in order."""
     return tuple(dict.fromkeys(name for header in headers for name in header))
-
-
-# What a run in the driver's process holds for each byte of a plain source (its text as Arrow, the rows it wants,
-# parts), and what it takes before; measured with 1 M records of 125 bytes on 2 M rows: 0.9 GiB of Python.
-MEMORY_PER_SOURCE_BYTE = 6
-MEMORY_AT_LEAST = 300 * 1024 * 1024
-COMPRESSION = 10  # what gzip makes of JSON
-
-
-def choose(inputs: Inputs, memory: int | None = None) -> tuple[str, str]:
-    """The engine for these inputs and why, as a name of TEXTS.
-
-    The driver's own process does with its memory what it can, as no Spark job has to be planned for it; what does not
-    fit goes to Spark.
-    """
-    forced = inputs.settings.engine
-    if forced != "auto":
-        return forced, "engine_forced"
-    plain = sum(item.size * (COMPRESSION if item.key.endswith(".gz") else 1) for item in inputs.objects)
-    needed = MEMORY_AT_LEAST + MEMORY_PER_SOURCE_BYTE * plain
-    available = free_memory(inputs.spark) if memory is None else memory
-    LOG.info("the source needs about %d MiB of %d MiB in the driver", needed >> 20, available >> 20)
-    return ("driver", "small_source") if needed <= available else ("spark", "large_source")
-
-
-def free_memory(spark: Spark) -> int:
-    """Bytes that this process may take: those of the machine or the container, without the heap of the JVM."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path, encoding="ascii") as file:  # noqa: PTH123
-                total = min(total, int(file.read()))
-        except (OSError, ValueError):  # `max`, or no such file
-            continue
-    return max(int((total - heap_bytes(spark)) * 0.8), 0)

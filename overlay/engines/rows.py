@@ -1,12 +1,14 @@
-"""The table for the driver engine: the rows that records want, read by lookup or scan, dropped or kept as they arrive.
+"""The table for the driver engine: the rows that records have, read by lookup or scan, one for each record.
 
 In: the matches of a source. Out: the row of each record, as columns of text, and what was counted of all rows. Memory
-is bounded by the rows that records want: what the filter of keys lets through by mistake is dropped soon after.
+is bounded by the rows that records have: what the filter of keys lets through by mistake is dropped soon after.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -14,31 +16,13 @@ import pyarrow.compute as pc
 
 from overlay import keys
 from overlay.engines.engine import Inputs, log_plan
+from overlay.engines.memory import Memory
+from overlay.engines.sieve import RowsRead, Sieve
 from overlay.merge import Counts, first_rows
 from overlay.table import lookup, ranges
+from overlay.table.describe import Table
 from overlay.table.jdbc import Connection
 from overlay.table.pool import ConnectionPool, results
-
-SIFTED_ROWS = (
-    65_536  # looked at exactly at a time, or as many as there are records: a set of their ids is made for each
-)
-
-
-@dataclass
-class RowsRead:
-    """What one statement brought.
-
-    Attributes:
-        matched: Rows that a record has.
-        likely: Rows that the filter let through.
-        count: All rows that were read.
-        unmatched_ids: The first ids among the rows that no record has.
-    """
-
-    matched: list[pa.RecordBatch] = field(default_factory=list)
-    likely: list[pa.RecordBatch] = field(default_factory=list)
-    count: int = 0
-    unmatched_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -57,58 +41,82 @@ class JoinedRows:
 
 
 class RowReader:
-    """Reads the rows for the matches of a source.
+    """Reads the rows that records have.
+
+    A scan begins as soon as it is certain, while the source is still parsed.
 
     Attributes:
         plan, plan_reason: How, and why so (a name of TEXTS).
+        sieve: What keeps the rows.
     """
 
-    def __init__(self, inputs: Inputs, matches: Any, cores: int) -> None:
+    def __init__(self, inputs: Inputs, cores: int, memory: Memory) -> None:
         self._inputs, self._table, self._limits = inputs, inputs.table, inputs.settings.limits
-        self._matches, self._cores = matches, cores
-        self._filter = keys.KeyFilter.of_hashes([keys.hashes(matches.drop_null())])
+        self._cores, self._memory = cores, memory
+        self.sieve = Sieve(self._table, self._limits, memory)
         self._key_at = self._table.names.index(self._table.key.name)
+        self._records, self._lock = 0, threading.Lock()
+        self._scan: Scan | None = None
         self.plan = self.plan_reason = ""
 
+    def count_records(self, records: int) -> None:
+        """Takes that so many more records were parsed: from some number on the table is scanned, whatever follows."""
+        with self._lock:
+            self._records += records
+            if not self._scan:
+                reason = lookup.lookup_reason(self._table, self._records, self._limits)
+                if reason != "few_ids":
+                    self._begin_scan(reason)
+
     def read(self) -> JoinedRows:
-        """Reads the table once.
+        """Reads the table once, or finishes the scan that is on.
 
         Raises:
             TableError: the database fails.
+            MemoryShortError: the rows do not fit.
         """
-        predicates = self._choose_plan()
-        reads, counts = self._look_up(predicates) if self.plan == "lookup" else self._scan(predicates)
+        held = self._memory.held
+        try:
+            predicates = [] if self._scan else self._choose_plan()
+            log_plan(self.plan, self.plan_reason, len(self.sieve.matches), self._table.rows)
+            reads, counts = self._scan.finish() if self._scan else self._look_up(predicates)
+        except BaseException:
+            self._memory.release(self._memory.held - held)
+            raise
+        finally:
+            self._scan = None
         return self._join(reads, counts)
 
-    def comparable(self, ids: Any) -> Any:
-        """Ids of rows in the form of the source's matches: as integers, or as text."""
-        texts = ids if pa.types.is_integer(ids.type) else ids.cast(pa.string())
-        matches = keys.row_matches(texts, zerofill=self._table.has_zerofill_key)
-        return matches if matches.type == self._matches.type else matches.cast(self._matches.type)
+    def close(self) -> None:
+        """Ends a scan that nobody will finish."""
+        self.sieve.cancel()
+        if self._scan:
+            self._scan.abort()
+            self._scan = None
 
     def _choose_plan(self) -> list[str]:
-        """The predicates of the statements by which the table is read."""
+        """The predicates of a lookup; none where the table is scanned, which then begins."""
         table = self._table
-        self.plan_reason = lookup.lookup_reason(table, len(self._matches), self._limits)
-        with Connection(self._inputs.spark, table.database) as connection:
-            if self.plan_reason == "few_ids":
-                predicates = lookup.lookup_predicates(table, self._distinct_ids(), self._cores, self._limits)
-                if not predicates or lookup.uses_index(connection, table, self._statement(predicates[0])):
-                    self._set_plan("lookup")
-                    return predicates
-                self.plan_reason = "index_unused"
-            self._set_plan("scan")
-            streams = min(table.connections, max(self._cores // 2, 1))
-            count = min(ranges.range_count(table.rows, streams, self._limits), streams)
-            scan = ranges.cut_table(connection, table, count, self._limits)
-            return scan.predicates(table.dialect.quote_name(scan.column.name) if scan.column else "")
+        reason = lookup.lookup_reason(table, len(self.sieve.matches), self._limits)
+        if reason == "few_ids":
+            predicates = lookup.lookup_predicates(table, self._distinct_ids(), self._cores, self._limits)
+            if not predicates or self._uses_index(predicates[0]):
+                self.plan, self.plan_reason = "lookup", reason
+                return predicates
+            reason = "index_unused"
+        self._begin_scan(reason)
+        return []
 
-    def _set_plan(self, plan: str) -> None:
-        self.plan = plan
-        log_plan(plan, self.plan_reason, len(self._matches), self._table.rows)
+    def _uses_index(self, predicate: str) -> bool:
+        with Connection(self._inputs.spark, self._table.database) as connection:
+            return lookup.uses_index(connection, self._table, statement(self._table, predicate))
+
+    def _begin_scan(self, reason: str) -> None:
+        self.plan, self.plan_reason = "scan", reason
+        self._scan = Scan(self._inputs, self.sieve, self._cores)
 
     def _distinct_ids(self) -> list[str]:
-        return pc.unique(self._matches.drop_null()).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
+        return pc.unique(self.sieve.matches.drop_null()).cast(pa.string()).to_pylist()  # type: ignore[no-any-return]
 
     def _look_up(self, predicates: list[str]) -> tuple[list[RowsRead], Counts]:
         # Counting reads a whole index, as does the search for unmatched ids of text: beside the lookup, not after it.
@@ -116,67 +124,10 @@ class RowReader:
         with ConnectionPool(self._inputs.spark, self._table.database, size) as pool:
             counting = pool.submit(lookup.count_rows, self._table)
             searching = pool.submit(lookup.first_unmatched, self._table, set(self._distinct_ids()), self._limits)
-            reads = results([pool.submit(self._stream, predicate) for predicate in predicates])
+            reads = results([pool.submit(stream, self._inputs, self.sieve, predicate) for predicate in predicates])
             counts = counting.result()
             counts.unmatched_ids = searching.result()
         return reads, counts
-
-    def _scan(self, predicates: list[str]) -> tuple[list[RowsRead], Counts]:
-        with ConnectionPool(self._inputs.spark, self._table.database, self._table.connections) as pool:
-            futures = [pool.submit(self._stream, predicate) for predicate in predicates]
-            repeats = None if self._table.unique else pool.submit(lookup.count_rows, self._table)
-            reads = results(futures)
-            counts = repeats.result() if repeats else Counts()
-        counts.table_rows = sum(read.count for read in reads)
-        counts.unmatched_ids = [id_ for read in reads for id_ in read.unmatched_ids]
-        return reads, counts
-
-    def _statement(self, predicate: str) -> str:
-        table, driver = self._table, self._table.database.driver
-        texts = [table.dialect.wire_expression(column, driver) for column in table.columns]
-        if table.fetches_numbers:
-            texts[self._key_at] = table.dialect.quote_name(table.key.name)
-        cells = ", ".join(f"{text} AS c{number}" for number, text in enumerate(texts))
-        return f"SELECT {cells} FROM {table.qualified} WHERE {predicate}"
-
-    def _stream(self, connection: Connection, predicate: str) -> RowsRead:
-        """Reads the rows of a predicate; keeps those that a record has."""
-        types = [pa.binary()] * len(self._table.columns)
-        if self._table.fetches_numbers:
-            types[self._key_at] = pa.int64()
-        schema = pa.schema([(f"c{number}", kind) for number, kind in enumerate(types)])
-        rows, likely = RowsRead(), 0
-        for batch in connection.batches(self._statement(predicate), schema, self._table.fetch_rows(self._limits)):
-            rows.count += batch.num_rows
-            named = batch.filter(batch.column(self._key_at).is_valid())
-            mask = pa.array(self._filter.may_have(keys.hashes(self.comparable(named.column(self._key_at)))))
-            self._sort_out(named, mask, rows, rows.likely)
-            likely += mask.true_count
-            if likely >= max(SIFTED_ROWS, len(self._matches)):
-                likely = 0
-                self._sift(rows)
-        self._sift(rows)
-        return rows
-
-    def _sift(self, rows: RowsRead) -> None:
-        """Keeps of the likely rows those that a record has."""
-        if rows.likely:
-            ids = pa.chunked_array([batch.column(self._key_at) for batch in rows.likely]).combine_chunks()
-            mask, start = pc.is_in(self.comparable(ids), value_set=self._matches), 0
-            for batch in rows.likely:
-                self._sort_out(batch, mask.slice(start, batch.num_rows), rows, rows.matched)
-                start += batch.num_rows
-            rows.likely = []
-
-    def _sort_out(self, batch: pa.RecordBatch, mask: pa.Array, rows: RowsRead, kept: list[pa.RecordBatch]) -> None:
-        """Adds the rows of a mask to those that are kept, and notes the first ids of the others."""
-        if mask.true_count:
-            kept.append(batch if mask.true_count == len(mask) else batch.filter(mask))
-        if mask.true_count < len(mask):
-            ids = batch.column(self._key_at).filter(pc.invert(mask))
-            limit, integer = self._limits.unmatched_ids, self._table.has_integer_key
-            firsts = keys.first_ids(ids, self.comparable(ids), limit, integer=integer)
-            rows.unmatched_ids = keys.merged_ids([*rows.unmatched_ids, *firsts], limit, integer=integer)
 
     def _join(self, reads: list[RowsRead], counts: Counts) -> JoinedRows:
         """Finds the row of each record, and completes the counts."""
@@ -185,18 +136,73 @@ class RowReader:
         limit, integer = self._limits.unmatched_ids, self._table.has_integer_key
         counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=integer)
         if not batches:
-            return JoinedRows({}, pa.nulls(len(self._matches), pa.int32()), counts)
+            return JoinedRows({}, pa.nulls(len(self.sieve.matches), pa.int32()), counts)
         table = _with_large_offsets(pa.Table.from_batches(batches))
         for read in reads:
             read.matched = []
-        matches = self.comparable(table.column(self._key_at).combine_chunks())
+        matches = self.sieve.comparable(table.column(self._key_at).combine_chunks())
         firsts = None if self._table.unique else first_rows(table, matches)
         if firsts is not None:
             table, matches = table.take(firsts), matches.take(firsts)
-        numbers = pc.index_in(self._matches, value_set=matches, skip_nulls=True)
+        numbers = pc.index_in(self.sieve.matches, value_set=matches, skip_nulls=True)
         counts.matched = len(numbers) - numbers.null_count
         texts = [column.cast(pa.large_string()).combine_chunks() for column in table.columns]
         return JoinedRows(dict(zip(self._table.names, texts, strict=True)), numbers, counts)
+
+
+class Scan:
+    """Reads every row of a table, in threads, from its making on."""
+
+    def __init__(self, inputs: Inputs, sieve: Sieve, cores: int) -> None:
+        self._inputs, self._table, self._sieve = inputs, inputs.table, sieve
+        self._streams = min(self._table.connections, max(cores // 2, 1))
+        self._pool = ConnectionPool(inputs.spark, self._table.database, self._table.connections)
+        self._reads = self._pool.submit(self._begin)
+        self._repeats = None if self._table.unique else self._pool.submit(lookup.count_rows, self._table)
+
+    def _begin(self, connection: Connection) -> list[Future[RowsRead]]:
+        """Cuts the table into ranges, and begins to read them."""
+        table, limits = self._table, self._inputs.settings.limits
+        count = min(ranges.range_count(table.rows, self._streams, limits), self._streams)
+        scan = ranges.cut_table(connection, table, count, limits)
+        predicates = scan.predicates(table.dialect.quote_name(scan.column.name) if scan.column else "")
+        return [self._pool.submit(stream, self._inputs, self._sieve, predicate) for predicate in predicates]
+
+    def finish(self) -> tuple[list[RowsRead], Counts]:
+        """What each range brought, and the counts of the table, once all is read."""
+        with self._pool:
+            reads = results(self._reads.result())
+            counts = self._repeats.result() if self._repeats else Counts()
+        counts.table_rows = sum(read.count for read in reads)
+        counts.unmatched_ids = [id_ for read in reads for id_ in read.unmatched_ids]
+        return reads, counts
+
+    def abort(self) -> None:
+        """Ends it at once."""
+        self._pool.abort()
+
+
+def stream(connection: Connection, inputs: Inputs, sieve: Sieve, predicate: str) -> RowsRead:
+    """Reads the rows of a predicate through a sieve."""
+    table = inputs.table
+    types = [pa.int64() if _is_number(table, name) else pa.binary() for name in table.names]
+    schema = pa.schema([(f"c{number}", kind) for number, kind in enumerate(types)])
+    return sieve.keep(connection.batches(statement(table, predicate), schema, table.fetch_rows(inputs.settings.limits)))
+
+
+def statement(table: Table, predicate: str) -> str:
+    """The query for all columns of the rows of a predicate."""
+    name, driver = table.dialect.quote_name, table.database.driver
+    texts = [
+        name(column.name) if _is_number(table, column.name) else table.dialect.wire_expression(column, driver)
+        for column in table.columns
+    ]
+    cells = ", ".join(f"{text} AS c{number}" for number, text in enumerate(texts))
+    return f"SELECT {cells} FROM {table.qualified} WHERE {predicate}"
+
+
+def _is_number(table: Table, name: str) -> bool:
+    return table.fetches_numbers and name == table.key.name
 
 
 def _with_large_offsets(table: pa.Table) -> pa.Table:

@@ -47,12 +47,17 @@ class ConnectionPool:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            self._aborted = True
-            with self._lock:
-                connections = list(self._open)
-            for connection in connections:
-                connection.abort()
+            self.abort()
         self._threads.shutdown(wait=kind is None, cancel_futures=True)
+
+    def abort(self) -> None:
+        """Ends what is open at once; what waits is not begun."""
+        self._aborted = True
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            connections = list(self._open)
+        for connection in connections:
+            connection.abort()
 
 
 def results(futures: Iterable[Future[T]]) -> list[T]:

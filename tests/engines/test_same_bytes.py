@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from overlay import aws as job_aws
-from overlay.engines import rows
+from overlay.engines import sieve
 from overlay.engines.driver import DriverEngine
 from overlay.engines.engine import Inputs, Output
 from overlay.errors import OutputError
@@ -41,7 +41,7 @@ def run_driver_engine(pipeline, pair: Pair, monkeypatch, plan: str) -> tuple[Mem
         patch.setattr(os, "sched_getaffinity", lambda _pid: range(pair.cores))
         patch.setattr(lookup, "lookup_reason", lambda *_: "few_ids" if plan == "lookup" else "many_ids")
         patch.setattr(lookup, "uses_index", lambda *_: True)  # the optimizer scans a table of a few rows
-        patch.setattr(rows, "SIFTED_ROWS", 2)  # so that likely rows are looked at exactly more than once
+        patch.setattr(sieve, "SIFTED_ROWS", 2)  # so that likely rows are looked at exactly more than once
         engine = DriverEngine(Inputs(pipeline.spark, settings, sources, table))
         try:
             engine.read_source()

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -14,18 +15,20 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from botocore.stub import Stubber
 
 from overlay import aws as job_aws
-from overlay.errors import AwsError, OutputError
+from overlay.errors import AwsError, OutputError, Stopped
 from overlay.limits import MIB, Limits
 from overlay.settings import Settings, make_settings
 from overlay.upload import (
     MultipartUpload,
     Part,
+    SmallUpload,
     UploadTarget,
     abort_leftovers,
     check_destination,
     cut_parts,
     fingerprint_of,
     joined_fingerprint,
+    send,
     send_part,
     send_parts,
     whole_etag,
@@ -368,6 +371,89 @@ def test_the_etag_of_a_whole_is_that_of_s3(s3):
     assert whole_etag([part.etag for part in parts]) == s3.head_object(**target.object)["ETag"]
     assert not whole_etag(['"of a KMS key"'])
     assert not whole_etag([parts[0].etag, '"of a KMS key"'])
+
+
+# A small object.
+
+
+def small(client: Any, key: str, data: bytes = b"new", *, fingerprint: bool = False) -> SmallUpload:
+    """What becomes one PutObject."""
+    return SmallUpload(client, target_of(key, fingerprint=fingerprint), CSV, data)
+
+
+def test_a_small_object_is_seen_once_it_is_complete(s3):
+    upload = small(s3, "small.csv", fingerprint=True)
+    assert not s3.list_objects_v2(Bucket="lake", Prefix=upload.target.key).get("Contents")
+    published = upload.complete(3)
+    head = s3.head_object(**upload.target.object)
+    assert (content(s3, upload.target.key), head["ContentType"]) == (b"new", CSV)
+    alone = joined_fingerprint([Part(1, "", 3, fingerprint_of(b"new"))])
+    assert published == (3, 3, head["ETag"], alone)
+    assert small(s3, "small.csv").complete(3).fingerprint == ""
+
+
+@pytest.mark.parametrize("size", [0, 1, LIMITS.put_bytes_max, LIMITS.put_bytes_max + 1, 3 * LIMITS.put_bytes_max])
+def test_what_is_sent_is_one_put_up_to_a_size_and_parts_beyond_it(s3, size):
+    settings, data = settings_for("lake"), b"x" * size
+    with ExitStack() as stack:
+        complete = send(stack, s3, settings, "upload/sent.csv", cut_parts([data], LIMITS.part_bytes, LIMITS))
+        assert bool(uploads(s3)) == (size > LIMITS.put_bytes_max)
+        published = complete(1)
+    assert content(s3, "upload/sent.csv") == data
+    assert ("-" in published.etag) == (size > LIMITS.put_bytes_max)
+    assert published.bytes == size
+    assert not uploads(s3)
+
+
+def server_error() -> ClientError:
+    """The error of S3 itself."""
+    return ClientError({"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}, "PutObject")
+
+
+def denial() -> ClientError:
+    """The error of a role."""
+    return ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, "PutObject")
+
+
+@pytest.mark.parametrize("error", [None, server_error()], ids=str)
+def test_a_small_object_whose_answer_was_lost_is_published(s3, caplog, error):
+    faulty = Faulty(s3, put_object=lost(s3.put_object, error))
+    published = small(faulty, "lost.csv").complete(3)
+    assert published.etag == s3.head_object(Bucket="lake", Key="upload/lost.csv")["ETag"]
+    assert "s3://lake/upload/lost.csv is published, although S3 answered " in caplog.text
+
+
+DENIED = failing(client_error("AccessDenied"))
+# What S3 did with the object, what the job was answered, what a list says, and the error of the run.
+UNANSWERED_PUTS = {
+    "refused": (False, denial(), None, "access_denied"),
+    "refused, though the same bytes are there": (True, denial(), None, "access_denied"),
+    "failed": (False, server_error(), None, "aws_failed"),
+    "failed, nor may be listed": (False, server_error(), DENIED, "aws_failed"),
+    "not answered, and not there": (False, None, None, "output_unsure"),
+    "not answered, nor may be listed": (True, None, DENIED, "output_unsure"),
+    "not answered, and another object has taken its place": (True, None, lambda **_: {}, "output_unsure"),
+    "not awaited, as the run is stopped": (False, Stopped(), None, "output_unsure"),
+}
+
+
+@pytest.mark.parametrize("case", UNANSWERED_PUTS)
+def test_what_cannot_be_known_of_a_small_object_is_said(s3, case):
+    done, error, listing, code = UNANSWERED_PUTS[case]
+    target = target_of("unsure.csv")
+    s3.put_object(**target.object, Body=b"old")
+    put = lost(s3.put_object, error) if done else failing(error or ReadTimeoutError(endpoint_url=""))
+    faulty = Faulty(s3, put_object=put, **({"list_objects_v2": listing} if listing else {}))
+    with pytest.raises((AwsError, OutputError)) as caught:
+        small(faulty, "unsure.csv").complete(1)
+    assert caught.value.code == code
+    assert not english_in(caught.value)
+    assert content(s3, target.key) == (b"new" if done else b"old")
+
+
+def test_a_missing_bucket_is_named_by_a_small_object_too(s3):
+    with pytest.raises(OutputError, match="'nowhere' does not exist"):
+        SmallUpload(s3, UploadTarget("nowhere", "k"), CSV, b"").complete(0)
 
 
 # What killed runs left.

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overlay.engines.engine import choose
+from overlay.engines.cost import choose
 from overlay.errors import Message
 from overlay.report.result import LastRun, Result
 from overlay.report.slack import ID_LIMIT, failure_message, success_message
@@ -87,8 +87,8 @@ def test_every_reason_for_an_engine_or_a_plan_has_a_text():
         if isinstance(answer, ast.Return)
     ]
     words = {part.value for answer in answers for part in ast.walk(answer) if isinstance(part, ast.Constant)}
-    reasons = {*words, "index_unused"} - {"driver", "spark"}
-    assert {"engine_forced", "small_source", "large_source", "few_ids", "no_index"} <= reasons
+    reasons = {*words, "index_unused", "engine_forced", "memory_short"} - {"driver", "spark"}
+    assert {"small_source", "large_source", "large_table", "few_ids", "no_index"} <= reasons
     assert reasons <= set(texts("en"))
 
 

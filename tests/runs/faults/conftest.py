@@ -23,6 +23,7 @@ from tests.runs.faults import page
 from tests.runs.faults.proxies import HttpServer, Plan, Rule, TcpProxy, http_proxy
 
 ROWS = 20_000
+SMALL = 1_000  # records of a source whose output is small
 TABLE_COLUMNS = ("id", "name", "note")
 BY_CONNECTOR_J = ", by the driver of MySQL"  # ends the name of a fault that MariaDB's meets otherwise
 OLD = b"the object of the last run\n"
@@ -82,6 +83,12 @@ class Site:
         self.pipeline.put(self.source)
         self.pipeline.put(OLD, f"out/{self.pipeline.name}.csv")
         self.pipeline.secret()
+
+    def shrink(self) -> None:
+        """A source whose output is one PutObject of the driver engine."""
+        source = b"\n".join(self.source.splitlines()[:SMALL])
+        self.pipeline.put(source)
+        self.expected = self.expect(source)
 
     def run(self, bound: float = BOUND_SECONDS, **arguments: str) -> Ended:
         """One run in this process, which ends within `bound` seconds."""

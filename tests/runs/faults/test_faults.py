@@ -16,7 +16,7 @@ import pytest
 
 from local.services.slack import Reply
 from tests.conftest import CLOSED_PORT
-from tests.runs.faults.conftest import BY_CONNECTOR_J, ROWS, SHORT, SHORTER, Ended, Site
+from tests.runs.faults.conftest import BY_CONNECTOR_J, OLD, ROWS, SHORT, SHORTER, Ended, Site
 from tests.runs.faults.page import faults, record
 from tests.runs.faults.proxies import (
     Handler,
@@ -39,6 +39,7 @@ SOURCE = r"/lake/in/fault"
 LIST = r"/lake\?.*prefix=out"
 PART = r"/lake/out/fault.*partNumber="
 COMPLETE = r"/lake/out/fault.*uploadId="
+WHOLE = r"/lake/out/fault\w*\.csv $"
 SECRET = "GetSecretValue"
 WITHIN = 600_000  # bytes of the result set of a scan; no other answer of the database is half as long
 
@@ -70,6 +71,47 @@ PASSING_RULES = {
 @faults(*PASSING_RULES)
 def test_passing_faults_of_s3_are_ridden_out(site: Site, engine: str, strike: Strike, fault: str) -> None:
     site.rides_out(fault, strike(PASSING_RULES[fault]))
+
+
+# An output that is one PutObject, which only the driver engine makes.
+PASSING_WHOLES = {
+    "put: 503 SlowDown, twice": [Rule("PUT", WHOLE, s3_error(503, "SlowDown"), times=2)],
+    "put: stall": [Rule("PUT", WHOLE, late(6))],
+    "put: it arrived, the answer was lost": [Rule("PUT", WHOLE, lose_answer)],
+    "put: it arrived, all answers were lost": [Rule("PUT", WHOLE, lose_answer, times=None)],
+}
+
+
+@faults(*PASSING_WHOLES)
+def test_passing_faults_of_a_small_output_are_ridden_out(site: Site, strike: Strike, fault: str) -> None:
+    site.shrink()
+    site.rides_out(fault, strike(PASSING_WHOLES[fault]))
+
+
+LASTING_WHOLES = {
+    "put: 503 SlowDown for good": (Rule("PUT", WHOLE, s3_error(503, "SlowDown"), times=None), "SlowDown"),
+    "put: expired credentials": (Rule("PUT", WHOLE, s3_error(400, "ExpiredToken"), times=None), "ExpiredToken"),
+}
+
+
+@pytest.mark.parametrize("site", [SHORTER], indirect=True)
+@faults(*LASTING_WHOLES)
+def test_lasting_faults_of_a_small_output_fail_the_run(site: Site, strike: Strike, fault: str) -> None:
+    site.shrink()
+    rule, cause = LASTING_WHOLES[fault]
+    site.fails_cleanly(fault, strike([rule]), cause)
+
+
+@pytest.mark.parametrize("site", [SHORTER], indirect=True)
+@faults("put: no answer for good")
+def test_what_nobody_can_know_of_a_small_output_is_said(site: Site, strike: Strike, fault: str) -> None:
+    site.shrink()
+    ended = strike([Rule("PUT", WHOLE, lose_request, times=None)])
+    assert "S3 did not tell whether it replaced" in str(ended.error)
+    assert ended.output == OLD
+    [message] = ended.messages
+    assert "unchanged" not in json.dumps(message)
+    record(fault, site.pipeline.engine, "failed, one message that the output may be new", ended.seconds)
 
 
 @faults("Secrets Manager: throttled once")

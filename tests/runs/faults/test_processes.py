@@ -28,6 +28,7 @@ from tests.runs.faults.proxies import Handler, Plan, Reply, Rule
 METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD")
 SOURCE = r"/lake/in/fault"
 PART = r"/lake/out/fault.*partNumber="
+WHOLE = r"/lake/out/fault\w*\.csv $"
 WITHIN = 600_000  # bytes of the result set of a scan
 START_SECONDS, STOP_SECONDS = 300, 60
 
@@ -134,14 +135,27 @@ def test_a_stopped_run_cleans_up_and_tells(uploading: Run, engine: str, fault: s
     check_stopped(uploading, engine, fault, "publishing")
 
 
-def check_stopped(run: Run, engine: str, fault: str, stage: str) -> None:
+@faults("SIGTERM to the driver while S3 does not answer a small output")
+def test_a_stop_while_the_output_is_put_says_what_is_not_known(site: Site, fault: str) -> None:
+    site.shrink()
+    with run_that_waits(site, "driver", "PUT", WHOLE) as run:
+        os.kill(run.driver, signal.SIGTERM)
+        ended = run.end(STOP_SECONDS)
+    assert ended.output == OLD
+    [message] = ended.messages
+    assert "S3 did not tell whether it replaced" in str(message)
+    assert "unchanged" not in str(message)
+    record(fault, "driver", "failed, one message that the output may be new", ended.seconds)
+
+
+def check_stopped(run: Run, engine: str, fault: str, *stages: str) -> None:
     """Checks that a run ended in time, left the output as it was, and told of it."""
     ended = run.end(STOP_SECONDS)
     assert run.process.returncode
     assert ended.output == OLD
     assert not ended.uploads
     [message] = ended.messages
-    assert message["text"].splitlines()[0].endswith(f"failed ({stage})")
+    assert message["text"].splitlines()[0].endswith(tuple(f"failed ({stage})" for stage in stages))
     assert "The run was stopped" in str(message)
     assert "is unchanged" in str(message)
     record(fault, engine, "failed, output unchanged, one message", ended.seconds)
@@ -180,7 +194,7 @@ def test_a_stop_does_not_wait_for_the_database(site: Site, engine: str, fault: s
     site.database.follow(Plan(after=WITHIN, then=fall_silent, stalls=True))
     with started(site, engine, lambda: site.database.plan is silence) as run:
         os.kill(run.driver, signal.SIGTERM)
-        check_stopped(run, engine, fault, "overlay")
+        check_stopped(run, engine, fault, "overlay", "reading the source")
 
 
 @faults("SIGKILL of the driver")

@@ -1,0 +1,121 @@
+"""Which engine runs. In: the listed source and the described table. Out: an engine that may move from one to the other.
+
+The cost of each is estimated before the run (`cost`). The estimate of memory may prove wrong, as a gzip holds more than
+it looks or rows are wide: then the run moves on to Spark, before anything is published.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from dataclasses import replace
+
+from overlay.engines import cost
+from overlay.engines.driver import DriverEngine
+from overlay.engines.engine import Engine, Inputs, Output, SourceFacts
+from overlay.engines.memory import Memory, MemoryShortError
+from overlay.engines.spark import SparkEngine
+from overlay.merge import Counts
+from overlay.messages_en import TEXTS
+from overlay.table.jdbc import Spark, heap_bytes
+from overlay.table.lookup import lookup_reason
+
+LOG = logging.getLogger(__name__)
+COMPRESSION = 10  # what gzip makes of JSON
+SHORT = (MemoryShortError, MemoryError)
+MEMORY_SHARE = 0.8  # of what is free, for the driver engine
+
+
+class ChosenEngine:
+    """The engine that a run uses: what `--engine` names, or what costs less; see `engines.engine.Engine`.
+
+    Attributes:
+        name: Of the engine that is at work.
+        reason: Why it is, as a name of TEXTS.
+    """
+
+    def __init__(self, inputs: Inputs, memory: float | None = None) -> None:
+        """Takes what to work on, and the bytes that the driver engine may take: those that are free, if None."""
+        self._inputs, limit = inputs, math.inf
+        self.name, self.reason = inputs.settings.engine, "engine_forced"
+        if self.name == "auto":
+            machines = read_machines(inputs, free_memory(inputs.spark) if memory is None else memory)
+            work = estimate(inputs)
+            numbers = (
+                *(cost.driver_seconds(work, machines), cost.spark_seconds(work, machines)),
+                *(int(cost.driver_bytes(work)) >> 20, int(machines.memory) >> 20),
+            )
+            LOG.info("driver: about %.0f s, Spark: about %.0f s; the driver needs about %d of %d MiB", *numbers)
+            self.name, self.reason = cost.choose(work, machines)
+            limit = cost.held_bytes(machines.memory)
+        LOG.info("engine %s: %s", self.name, TEXTS[self.reason])
+        self._engine: Engine = DriverEngine(inputs, Memory(limit)) if self.name == "driver" else SparkEngine(inputs)
+
+    @property
+    def plan(self) -> str:
+        """See `Engine`."""
+        return self._engine.plan
+
+    @property
+    def plan_reason(self) -> str:
+        """See `Engine`."""
+        return self._engine.plan_reason
+
+    def read_source(self) -> SourceFacts:
+        """See `Engine`."""
+        try:
+            return self._engine.read_source()
+        except SHORT as error:
+            return self._move_on(error)
+
+    def overlay(self) -> Counts:
+        """See `Engine`."""
+        try:
+            return self._engine.overlay()
+        except SHORT as error:
+            self._move_on(error)
+            return self._engine.overlay()
+
+    def _move_on(self, error: Exception) -> SourceFacts:
+        """Begins anew on Spark, where the engine was the job's own choice."""
+        if self.reason == "engine_forced" or self.name == "spark":
+            raise error
+        self.name, self.reason = "spark", "memory_short"
+        LOG.warning("engine %s: %s", self.name, TEXTS[self.reason])
+        self._engine = SparkEngine(self._inputs)
+        return self._engine.read_source()
+
+    def publish(self) -> Output:
+        """See `Engine`."""
+        return self._engine.publish()
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._engine.close()
+
+
+def estimate(inputs: Inputs) -> cost.Work:
+    """The sizes of a run, before a byte of the source is read."""
+    table = inputs.table
+    source_bytes = sum(item.size * (COMPRESSION if item.key.endswith(".gz") else 1) for item in inputs.objects)
+    work = cost.Work(source_bytes, table.rows, table.row_bytes, len(table.columns), reads_all=True)
+    return replace(work, reads_all=lookup_reason(table, int(work.records), inputs.settings.limits) != "few_ids")
+
+
+def read_machines(inputs: Inputs, memory: float) -> cost.Machines:
+    """What the run may use."""
+    executor_cores = inputs.spark.sparkContext.defaultParallelism
+    return cost.Machines(len(os.sched_getaffinity(0)), executor_cores, inputs.table.connections, memory)
+
+
+def free_memory(spark: Spark) -> int:
+    """Bytes that this process may take: those of the machine or the container, without the heap of the JVM."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:  # noqa: PTH123
+                total = min(total, int(file.read()))
+        except (OSError, ValueError):  # `max`, or no such file
+            continue
+    return max(int((total - heap_bytes(spark)) * MEMORY_SHARE), 0)
