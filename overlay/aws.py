@@ -45,7 +45,7 @@ def region() -> str:
     return boto3.Session().region_name or ""
 
 
-def error_code(error: Exception) -> str:
+def error_code(error: BaseException) -> str:
     """The code of the service; the HTTP status where an answer has no body (HEAD); else the name of the class."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", ""))

@@ -35,7 +35,7 @@ class Limits:
     patience_seconds: float = 600  # after the first failure nothing is begun again
     fetch_rows: int = 10_000  # that a JDBC driver holds at a time
     fetch_bytes: int = 16 * MIB  # of rows that are fetched at a time, where rows are large
-    waiting_bytes: int = 64 * MIB  # of the rows of a range that wait until the source is parsed
+    waiting_bytes: int = 128 * MIB  # of the rows of a range that wait until the source is parsed
     connection_share: int = 4  # the part of the server's max_connections that is used: one in so many
 
     range_rows_min: int = 100_000  # of a range of the table, which is one connection
@@ -43,6 +43,7 @@ class Limits:
     ranges_max: int = 256  # of the table
     estimates_max: int = 1_000  # EXPLAIN statements, of a few milliseconds each
     estimate_fan: int = 16  # into how many a range of keys is cut at a time
+    counted_rows_min: int = 2_000_000  # a table with fewer rows is counted by one statement
     lookup_ids_max: int = 200_000  # which the driver writes into statements
     lookup_rows_min: int = 50_000  # a table with fewer rows is read faster than asked
     rows_per_lookup: int = 10  # finding a row by an index costs as much as reading this many in a row

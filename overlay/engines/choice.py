@@ -83,6 +83,7 @@ class ChosenEngine:
             raise error
         self.name, self.reason = "spark", "memory_short"
         LOG.warning("engine %s: %s", self.name, TEXTS[self.reason])
+        self._engine.close()
         self._engine = SparkEngine(self._inputs)
         return self._engine.read_source()
 

@@ -7,6 +7,7 @@ is bounded by the rows that records have: what the filter of keys lets through b
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from overlay.table import lookup, ranges
 from overlay.table.describe import Table
 from overlay.table.jdbc import Connection
 from overlay.table.pool import ConnectionPool, results
+
+OFFSETS_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -120,12 +123,13 @@ class RowReader:
 
     def _look_up(self, predicates: list[str]) -> tuple[list[RowsRead], Counts]:
         # Counting reads a whole index, as does the search for unmatched ids of text: beside the lookup, not after it.
-        size = min(self._table.connections, self._cores + 2)
+        size = min(self._table.connections, 2 * self._cores + 1)
         with ConnectionPool(self._inputs.spark, self._table.database, size) as pool:
-            counting = pool.submit(lookup.count_rows, self._table)
+            cutting = pool.submit(lookup.count_predicates, self._table, self._cores, self._limits)
+            counting = [pool.submit(lookup.count_rows, self._table, predicate) for predicate in cutting.result()]
             searching = pool.submit(lookup.first_unmatched, self._table, set(self._distinct_ids()), self._limits)
             reads = results([pool.submit(stream, self._inputs, self.sieve, predicate) for predicate in predicates])
-            counts = counting.result()
+            counts = sum(results(counting), Counts())
             counts.unmatched_ids = searching.result()
         return reads, counts
 
@@ -137,7 +141,7 @@ class RowReader:
         counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=integer)
         if not batches:
             return JoinedRows({}, pa.nulls(len(self.sieve.matches), pa.int32()), counts)
-        table = _with_large_offsets(pa.Table.from_batches(batches))
+        table = _with_wide_offsets(pa.Table.from_batches(batches))
         for read in reads:
             read.matched = []
         matches = self.sieve.comparable(table.column(self._key_at).combine_chunks())
@@ -146,7 +150,7 @@ class RowReader:
             table, matches = table.take(firsts), matches.take(firsts)
         numbers = pc.index_in(self.sieve.matches, value_set=matches, skip_nulls=True)
         counts.matched = len(numbers) - numbers.null_count
-        texts = [column.cast(pa.large_string()).combine_chunks() for column in table.columns]
+        texts = [column.cast(_text_type(column.type)).combine_chunks() for column in table.columns]
         return JoinedRows(dict(zip(self._table.names, texts, strict=True)), numbers, counts)
 
 
@@ -155,23 +159,24 @@ class Scan:
 
     def __init__(self, inputs: Inputs, sieve: Sieve, cores: int) -> None:
         self._inputs, self._table, self._sieve = inputs, inputs.table, sieve
-        self._streams = min(self._table.connections, max(cores // 2, 1))
+        streams = min(self._table.connections, max(cores // 2, 1))
+        count = min(ranges.range_count(self._table.rows, streams, inputs.settings.limits), streams)
         self._pool = ConnectionPool(inputs.spark, self._table.database, self._table.connections)
-        self._reads = self._pool.submit(self._begin)
+        self._reads = self._pool.submit(self._cut, count) if count > 1 else self._begin([ranges.ALL_ROWS])
         self._repeats = None if self._table.unique else self._pool.submit(lookup.count_rows, self._table)
 
-    def _begin(self, connection: Connection) -> list[Future[RowsRead]]:
+    def _cut(self, connection: Connection, count: int) -> list[Future[RowsRead]]:
         """Cuts the table into ranges, and begins to read them."""
-        table, limits = self._table, self._inputs.settings.limits
-        count = min(ranges.range_count(table.rows, self._streams, limits), self._streams)
-        scan = ranges.cut_table(connection, table, count, limits)
-        predicates = scan.predicates(table.dialect.quote_name(scan.column.name) if scan.column else "")
+        table = self._table
+        return self._begin(ranges.cut_table(connection, table, count, self._inputs.settings.limits).on(table))
+
+    def _begin(self, predicates: Sequence[str]) -> list[Future[RowsRead]]:
         return [self._pool.submit(stream, self._inputs, self._sieve, predicate) for predicate in predicates]
 
     def finish(self) -> tuple[list[RowsRead], Counts]:
         """What each range brought, and the counts of the table, once all is read."""
         with self._pool:
-            reads = results(self._reads.result())
+            reads = results(self._reads if isinstance(self._reads, list) else self._reads.result())
             counts = self._repeats.result() if self._repeats else Counts()
         counts.table_rows = sum(read.count for read in reads)
         counts.unmatched_ids = [id_ for read in reads for id_ in read.unmatched_ids]
@@ -205,7 +210,14 @@ def _is_number(table: Table, name: str) -> bool:
     return table.fetches_numbers and name == table.key.name
 
 
-def _with_large_offsets(table: pa.Table) -> pa.Table:
-    # Bytes of which one column may have more than 2 GiB: with 32-bit offsets it could not be one array.
-    types = [kind if pa.types.is_integer(kind) else pa.large_binary() for kind in table.schema.types]
-    return table.cast(pa.schema(list(zip(table.schema.names, types, strict=True))))
+def _with_wide_offsets(table: pa.Table) -> pa.Table:
+    # A column of more than 2 GiB could not be one array with 32-bit offsets.
+    kinds = [
+        pa.large_binary() if column.nbytes > OFFSETS_MAX and pa.types.is_binary(column.type) else column.type
+        for column in table.columns
+    ]
+    return table.cast(pa.schema(list(zip(table.schema.names, kinds, strict=True))))
+
+
+def _text_type(kind: pa.DataType) -> pa.DataType:
+    return pa.large_string() if pa.types.is_large_binary(kind) else pa.string()

@@ -74,7 +74,8 @@ class Sieve:
         rows, likely = RowsRead(), 0
         for batch in self._awaited(batches):
             rows.count += batch.num_rows
-            named = batch.filter(batch.column(self._key_at).is_valid())
+            ids = batch.column(self._key_at)
+            named = batch.filter(ids.is_valid()) if ids.null_count else batch
             mask = pa.array(self._filter.may_have(keys.hashes(self.comparable(named.column(self._key_at)))))
             self._sort_out(named, mask, rows, rows.likely)
             likely += mask.true_count

@@ -102,7 +102,7 @@ def _read(data: bytes, shape: pa.Schema, records: int) -> list[pa.Array] | None:
 
     What Arrow would let pass: the integer -0 (as 0), bytes that are not UTF-8 (until it validates them).
     """
-    if b"-0" in data and _MINUS_ZERO.search(data):  # dates have a `-0`, most other data has none
+    if b"-" in data and _MINUS_ZERO.search(data):  # a byte is found ten times as fast as two
         return None
     try:
         table = arrow_json.read_json(

@@ -15,6 +15,7 @@ from overlay.limits import Limits
 from overlay.merge import Counts
 from overlay.table.describe import Table
 from overlay.table.jdbc import Connection
+from overlay.table.ranges import ALL_ROWS, cut_table
 
 
 def lookup_reason(table: Table, records: int, limits: Limits) -> str:
@@ -74,12 +75,21 @@ def _exact_key(table: Table) -> str:
     return table.dialect.by_bytes(table.dialect.text_expression(table.key))
 
 
-def count_rows(connection: Connection, table: Table) -> Counts:
-    """The counts of the whole table: rows, and rows beyond the first of each id."""
+def count_rows(connection: Connection, table: Table, predicate: str = ALL_ROWS) -> Counts:
+    """The counts of the rows of a predicate: rows, and rows beyond the first of each id."""
     name = table.dialect.quote_name(table.key.name)
     repeats = "0" if table.unique else f"COUNT({name}) - COUNT(DISTINCT {_exact_key(table)})"
-    [row] = connection.ask(f"SELECT COUNT(*) AS table_rows, {repeats} AS table_duplicates FROM {table.qualified}")
+    where = "" if predicate == ALL_ROWS else f" WHERE {predicate}"
+    counted = f"COUNT(*) AS table_rows, {repeats} AS table_duplicates"
+    [row] = connection.ask(f"SELECT {counted} FROM {table.qualified}{where}")
     return Counts(table_rows=int(row["table_rows"] or 0), table_duplicates=int(row["table_duplicates"] or 0))
+
+
+def count_predicates(connection: Connection, table: Table, parallelism: int, limits: Limits) -> list[str]:
+    """The ranges in which a large table is counted side by side; one where repeated ids may lie in several."""
+    if not table.unique or table.rows < limits.counted_rows_min:
+        return [ALL_ROWS]
+    return cut_table(connection, table, parallelism, limits).on(table)
 
 
 def ids_in_order(connection: Connection, table: Table, limits: Limits, most: int | None = None) -> Iterator[pa.Array]:

@@ -33,6 +33,10 @@ class Ranges(NamedTuple):
     column: TableColumn | None
     cuts: Sequence[str]
 
+    def on(self, table: Table) -> list[str]:
+        """A predicate for each range on the table itself."""
+        return self.predicates(table.dialect.quote_name(self.column.name) if self.column else "")
+
     def predicates(self, name: str) -> list[str]:
         """A predicate for each range on the column under a name in SQL; each row meets one.
 
