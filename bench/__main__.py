@@ -34,6 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="the median of so many runs counts; default: 3")
     parser.add_argument("--seconds", type=float, default=RUN_SECONDS, help="limit of a run; default: 600")
     parser.add_argument("--output", type=Path, default=DOCS, help="folder of benchmark.{json,md,svg}")
+    parser.add_argument("--add", action="store_true", help="keep what benchmark.json has of other cases")
     parser.add_argument("--report", action="store_true", help="only render benchmark.json once more")
     options = parser.parse_args(argv)
     options.contestants = options.contestants.split(",")
@@ -71,8 +72,12 @@ def main(argv: Sequence[str]) -> int:
         check_peers(arguments.contestants)
         options = Options(arguments.cases, arguments.contestants, arguments.repeats, arguments.seconds)
         print(f"This takes up to about {estimate(options) / 60:.0f} minutes.", flush=True)
+        target = arguments.output / "benchmark.json"
         with MariaDB(SERVER_OPTIONS) as database, Aws() as aws:
-            Suite(Stage(database, aws), options, arguments.output / "benchmark.json", command_line(argv)).run()
+            suite = Suite(Stage(database, aws), options, target, command_line(argv))
+            if arguments.add:
+                suite.add_to(json.loads(target.read_text()))
+            suite.run()
     render(arguments.output)
     return 0
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.data import CaseSize, parse_case, size_text
 from bench.measure import GIB, ROOT, Bounds, Measured
-from bench.report import JOB, PLAIN, SPARK, WARM, case_text
+from bench.report import JOB, PLAIN, SPARK, WARM, case_size, case_text
 from bench.stage import Case, Stage, differences
 from local.services.processes import ServiceError
 
@@ -149,6 +149,14 @@ class Suite:
             "tables": [],
             "cases": [],
         }
+
+    def add_to(self, before: Mapping[str, Any]) -> None:
+        """Keeps what an earlier run has measured of other cases; each case is of one run."""
+        rows = {size.rows for size in self._options.cases}
+        cases = [case for case in before["cases"] if case_size(case) not in self._options.cases]
+        self.results["tables"] = [table for table in before["tables"] if table["rows"] not in rows]
+        self.results["cases"] = cases
+        self.results["command"] = f"{before['command']}; {self.results['command']}"
 
     def run(self) -> None:
         """All cases, the JSON written after each."""
