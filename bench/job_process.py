@@ -4,7 +4,8 @@
 
 Works in the script's folder, as the service does: Spark's workers look for modules where they were started. Prints
 `RESULT {json}`: `session` is the seconds until libraries were imported, which no contestant's time has in it, and there
-was a session that can plan SQL (which Spark makes when it is first asked to), `seconds` those of the last of so many runs of the job in it, one after the other.
+was a session that can plan SQL (which Spark makes when it is first asked to); `seconds` are those of the last of so
+many runs of the job in it, one after the other.
 """
 
 from __future__ import annotations

@@ -54,6 +54,7 @@ class Limits:
     first_ids: int = 1_000  # read at first in search of those that the source lacks
 
     chunk_bytes: int = 4 * MIB  # of a range read from S3, and of the text that is parsed at a time
+    process_bytes_min: int = 32 * MIB  # of JSON Lines that processes parse where Arrow cannot: each takes 1 s to start
     record_bytes_max: int = 64 * MIB  # of one record
     sniff_bytes: int = 64 * 1024  # read of an object to learn what it is
     range_bytes_min: int = 4 * MIB  # of an object that several parse

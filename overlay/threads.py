@@ -1,21 +1,21 @@
-"""Threads that work side by side for a while. In: how many. Out: a pool that does not outlive its block."""
+"""Work side by side. In: a pool of threads or processes. Out: the same, which does not outlive its block."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 
 from overlay.errors import Stopped
 
 
 @contextmanager
-def thread_pool(size: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads that the block waits for, whatever ends it but SIGTERM.
+def awaited(pool: Executor) -> Iterator[Executor]:
+    """A pool that the block waits for, whatever ends it but SIGTERM.
 
     A run that is stopped has seconds left, and a thread may wait minutes for S3; it ends with the process.
     """
-    pool, patient = ThreadPoolExecutor(size, thread_name_prefix=name), True
+    patient = True
     try:
         yield pool
     except Stopped:

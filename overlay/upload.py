@@ -12,7 +12,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ from overlay.csv_text import content_type
 from overlay.errors import OutputError, Stopped, Verbatim
 from overlay.limits import MIB, AwsTimeouts, Limits
 from overlay.settings import Settings
-from overlay.threads import thread_pool
+from overlay.threads import awaited
 
 LOG = logging.getLogger(__name__)
 # Bytes are the digits of a number, and its remainder tells contents apart, wherever they are cut into parts. ETags do
@@ -241,7 +241,7 @@ def send_parts(
     """
     sent: list[Part] = []
     sending: deque[Future[Part]] = deque()
-    with thread_pool(limits.uploads_at_a_time, "upload") as pool:
+    with awaited(ThreadPoolExecutor(limits.uploads_at_a_time, "upload")) as pool:
         for number, data in parts:
             if len(sending) == limits.uploads_at_a_time:
                 sent.append(sending.popleft().result())

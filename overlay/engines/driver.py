@@ -12,7 +12,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any, TypeVar
 
@@ -26,12 +26,11 @@ from overlay.engines.memory import Memory
 from overlay.engines.rows import RowReader
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_of_source, output_columns, overlay, slices
-from overlay.source.columns import record_batches
-from overlay.source.json_reader import RecordReader
-from overlay.source.objects import ByteRange, cut_ranges
+from overlay.source.objects import cut_ranges
+from overlay.source.parallel import parse_groups
 from overlay.table import lookup
 from overlay.table.jdbc import Connection, retried
-from overlay.threads import thread_pool
+from overlay.threads import awaited
 from overlay.upload import Published, cut_parts, part_size, send
 
 T = TypeVar("T")
@@ -78,10 +77,7 @@ class DriverEngine:
         return self._reader.plan_reason
 
     def read_source(self) -> SourceFacts:
-        """Parses the byte ranges of the source in threads; only Arrow's parsing lets others use the interpreter.
-
-        A scan that is certain begins meanwhile.
-        """
+        """Parses the byte ranges of the source on all cores; a scan that is certain begins meanwhile."""
         try:
             self._reader.count_records(0)
             return self._read_source()
@@ -90,9 +86,8 @@ class DriverEngine:
             raise
 
     def _read_source(self) -> SourceFacts:
-        byte_ranges = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
-        with thread_pool(self._cores, "source") as pool:
-            batches = [batch for read in pool.map(self._read_ranges, byte_ranges) for batch in read]
+        groups = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
+        batches = list(parse_groups(self._s3, groups, self._cores, self._limits, self._note))
         columns = merged_columns(batch.schema.names for batch in batches)
         facts = SourceFacts(sum(batch.num_rows for batch in batches), columns)
         check_source(facts, self._settings)
@@ -113,13 +108,9 @@ class DriverEngine:
         numbers = as_numbers(matches)
         return matches if numbers is None else numbers
 
-    def _read_ranges(self, byte_ranges: Iterable[ByteRange]) -> list[pa.RecordBatch]:
-        batches = []
-        for batch in record_batches([RecordReader(self._s3, item, self._limits) for item in byte_ranges]):
-            self._memory.hold(batch.nbytes)
-            self._reader.count_records(batch.num_rows)
-            batches.append(batch)
-        return batches
+    def _note(self, batch: pa.RecordBatch) -> None:
+        self._memory.hold(batch.nbytes)
+        self._reader.count_records(batch.num_rows)
 
     def overlay(self) -> Counts:
         """Reads the rows that records want and finds the row of each record; `publish` overlays their cells."""
@@ -164,7 +155,7 @@ class DriverEngine:
             text = text_bytes(csv_lines(overlaid.values, self._settings.csv))
             return encoded(text, self._settings.csv, columns, start + 1), Counts(coverage=overlaid.coverage)
 
-        with thread_pool(self._cores, "format") as pool:
+        with awaited(ThreadPoolExecutor(self._cores, "format")) as pool:
             edges = slices(self._source.columns, self._rows.columns.values(), self._rows.numbers, SLICE_BYTES)
             for data, counts in _in_order(pool, lines, edges, self._cores + 1):
                 self._counts += counts
@@ -212,7 +203,7 @@ def _grouped(arrays: Iterable[pa.Array], least: int) -> Iterator[pa.Array]:
         yield pa.concat_arrays(group)
 
 
-def _in_order(pool: ThreadPoolExecutor, do: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
+def _in_order(pool: Executor, do: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
     """What `do` returns for each item, in order, begun at most `ahead` items early: `map` would begin them all."""
     pending: deque[Future[U]] = deque()
     for item in items:

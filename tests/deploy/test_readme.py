@@ -24,6 +24,8 @@ from local.services.slack import SlackReceiver
 from local.terraform import Terraform, plugin_flags
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.long
+
 SECTIONS = {"README.en.md": ("Deploy", "Operate"), "README.md": ("デプロイ", "運用")}
 
 

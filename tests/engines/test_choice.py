@@ -10,11 +10,12 @@ import time
 
 import pytest
 
-from overlay.engines import choice, driver
+from overlay.engines import choice
 from overlay.engines.cost import COPIES, MEMORY_AT_LEAST
 from overlay.errors import SourceError
 from overlay.limits import MIB
 from overlay.messages_en import TEXTS
+from overlay.source import parallel
 from overlay.table.jdbc import Connection
 from reference import oracle
 from tests.agreement import assert_agrees
@@ -94,7 +95,7 @@ def test_the_job_says_what_it_expects_of_each_engine(pipeline, caplog):
 
 def test_the_table_streams_while_the_source_is_parsed(on_each, monkeypatch):
     pipeline, streaming = on_each, threading.Event()
-    read_batches, parse = Connection.batches, driver.record_batches
+    read_batches, parse = Connection.batches, parallel.record_batches
 
     def batches(*arguments):
         for batch in read_batches(*arguments):
@@ -106,7 +107,7 @@ def test_the_table_streams_while_the_source_is_parsed(on_each, monkeypatch):
         yield from parse(readers)
 
     monkeypatch.setattr(Connection, "batches", batches)
-    monkeypatch.setattr(driver, "record_batches", parse_once_the_table_streams)
+    monkeypatch.setattr(parallel, "record_batches", parse_once_the_table_streams)
     make_table(pipeline, 10)
     pipeline.put(source(10))
     result = pipeline.run()
@@ -134,7 +135,7 @@ def busy(pipeline) -> list[str]:
 
 def test_a_scan_that_failed_while_the_source_was_parsed_is_begun_again(on_each, monkeypatch):
     pipeline, failed = on_each, threading.Event()
-    parse = driver.record_batches
+    parse = parallel.record_batches
 
     class Lost(Connection):
         def batches(self, *arguments):
@@ -148,7 +149,7 @@ def test_a_scan_that_failed_while_the_source_was_parsed_is_begun_again(on_each, 
         yield from parse(readers)
 
     monkeypatch.setattr("overlay.table.pool.Connection", Lost)
-    monkeypatch.setattr(driver, "record_batches", parse_once_it_failed)
+    monkeypatch.setattr(parallel, "record_batches", parse_once_it_failed)
     make_table(pipeline, 10)
     pipeline.put(source(10))
     pipeline.engine = "driver"

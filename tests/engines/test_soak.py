@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from overlay import aws as job_aws
 from overlay import keys
@@ -34,6 +35,8 @@ from tests import figures
 from tests.engines.pairs import Pair, expectation, fill_table, make_pair
 from tests.engines.test_same_bytes import check_driver_engine, run_spark_engine
 from tests.memory_s3 import MemoryS3
+
+pytestmark = pytest.mark.long
 
 PAIRS = int(os.environ.get("SOAK_PAIRS", "300"))
 SECONDS = 60 * float(os.environ.get("SOAK_MINUTES", "30"))

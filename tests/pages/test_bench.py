@@ -36,6 +36,8 @@ from local.services.aws import Aws
 from local.services.databases import MariaDB
 from local.services.processes import ServiceError
 
+pytestmark = pytest.mark.long
+
 MIB = 1024**2
 BOUNDS = Bounds(300, 4 * GIB)
 RECORDS, ROWS = 300, 1_000

@@ -25,6 +25,8 @@ from tests import figures
 from tests.conftest import CLOSED_PORT, NUMBERS, ROOT
 from tests.leaks import leaks
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "M4rked/p4ss+w0rd?&=%'\"\\<é>Zq"
 WRONG = "Wr0ng/m4rked+p4ss?&=%'\"<ü>Qz"
 # What is changed before a run, and what its log must tell, so that it failed where it was meant to.

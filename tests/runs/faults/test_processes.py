@@ -25,6 +25,8 @@ from tests.runs.faults.conftest import OLD, Ended, Site
 from tests.runs.faults.page import faults, record
 from tests.runs.faults.proxies import Handler, Plan, Reply, Rule
 
+pytestmark = pytest.mark.long
+
 METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD")
 SOURCE = r"/lake/in/fault"
 PART = r"/lake/out/fault.*partNumber="
