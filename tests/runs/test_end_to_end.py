@@ -19,6 +19,7 @@ from local.glue.deploy import ARTIFACTS, Pipeline, deploy
 from local.glue.service import client, read_definition, role_credentials, run_job, script_arguments
 from local.services.aws import Aws
 from overlay.errors import JobError
+from overlay.limits import Limits
 from reference import oracle
 from tests.conftest import EXECUTORS_CONF, NUMBERS, ROOT
 
@@ -139,6 +140,21 @@ def test_a_failed_job_exits_with_1_and_one_message(aws, slack, deployed, databas
     assert message["text"].splitlines()[0] == f"❌ {deployed.job}: 失敗しました (入力の読み取り)"
     for secret in (database.password, slack.webhook):
         assert secret not in log
+
+
+@pytest.mark.long
+def test_processes_that_parse_import_what_was_uploaded(aws, deployed):
+    """They start in the folder of the run, which holds neither the package nor its sources."""
+    records = [{"id": number, "tags": [1.5, "x" * 30_000]} for number in range(1_200)]
+    data = "\n".join(map(json.dumps, records)).encode()
+    assert len(data) > Limits().process_bytes_min
+    aws.client("s3").put_object(Bucket="lake", Key=deployed.source_key, Body=data)
+    process = command(aws, "run", deployed.job)
+    log, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, log
+    assert "the source is parsed by " in log
+    output = aws.client("s3").get_object(Bucket="lake", Key=deployed.destination_file)["Body"].read()
+    assert output == oracle.overlay([data], ("id", "name", "price"), ROWS).csv
 
 
 def test_the_uploaded_script_runs_not_the_working_copy(aws, deployed):
