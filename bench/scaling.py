@@ -1,15 +1,18 @@
-"""What a run costs on Glue as sizes grow: a model fitted to what was measured, for docs/scaling.md."""
+"""What a run costs on Glue as sizes grow, and its engine: fitted to what was measured, for docs/scaling.md."""
 
 from __future__ import annotations
 
+import bisect
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from bench.data import size_text
+from bench.data import OUTPUT_COLUMNS, size_text
 from bench.report import JOB, SPARK, Measurements, case_size, case_text, pipe_table
+from overlay.engines import cost
 
 CORES_PER_WORKER = 4  # G.1X: 4 vCPU, 16 GB, 1 DPU (AWS Glue guide, "Worker types")
 DOLLARS_PER_DPU_HOUR = 0.44
@@ -17,6 +20,11 @@ MINIMUM_SECONDS = 60  # billed
 GLUE_START_SECONDS = 60
 EFFICIENCY = 0.7
 WORKERS = (2, 5, 10, 20, 50)
+ENGINE_WORKERS = (2, 10, 50)
+ENGINE_RECORDS = (100_000, 1_000_000, 10_000_000)
+MOST_ROWS = 10**10
+RECORD_BYTES, ROW_BYTES = 125, 120  # of the benchmark
+CONNECTIONS = 40  # a quarter of those that a small RDS instance takes
 SIZES = ((1_000_000, 10_000_000), (5_000_000, 50_000_000), (10_000_000, 100_000_000), (100_000_000, 100_000_000))
 
 
@@ -79,6 +87,76 @@ def lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield from pipe_table(header, (tuple(row(model, *size)) for size in SIZES))
     yield ""
     yield "`*`: the database is what the run waits for; more workers cost more and save nothing."
+    yield ""
+    yield from engine_lines(results)
+
+
+def fit_driver(results: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Seconds of the driver engine for a million source records and a million rows, by least squares over its scans.
+
+    Beside `cost.DRIVER_FIXED`; None where too few sizes were measured.
+    """
+    measurements = Measurements(results)
+    sizes = [(case["records"], case["rows"]) for case in results["cases"] if not case_size(case).array]
+    runs = [(size, run) for size in sizes if (run := measurements.get(JOB, *size))]
+    scans = [(size, run.seconds) for size, run in runs if {"driver engine", "scan plan"} <= set(run.remarks)]
+    matrix = np.array([(records / 1e6, rows / 1e6) for (records, rows), _ in scans]).reshape(-1, 2)
+    if len(scans) < matrix.shape[1] or np.linalg.matrix_rank(matrix) < matrix.shape[1]:
+        return None
+    seconds = np.array([seconds for _, seconds in scans]) - cost.DRIVER_FIXED
+    record, row = np.linalg.lstsq(matrix, seconds, rcond=None)[0]
+    return float(record), float(row)
+
+
+def engine_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the job's choice of an engine rests on, and where it changes, as Markdown."""
+    if measured := fit_driver(results):
+        yield (
+            f"The driver engine on the same machine, in scans: {cost.DRIVER_FIXED:g} s, {measured[0]:.1f} s for a"
+            f" million source records and {measured[1]:.1f} s for a million rows."
+        )
+        yield ""
+    yield "The job reckons with these constants (`overlay/engines/cost.py`); each column of a row is a cell:"
+    yield ""
+    constants = [
+        ("fixed", f"{cost.DRIVER_FIXED:g} s", f"{cost.SPARK_FIXED:g} s"),
+        ("a MB of JSON, of one core", f"{cost.DRIVER_SOURCE:g} s", f"{cost.SPARK_SOURCE:g} s"),
+        (
+            "a million cells of the table",
+            f"{cost.DRIVER_CELLS:g} s of one of its streams",
+            f"{cost.SPARK_CELLS:g} s of one core, busy for {cost.EFFICIENCY:.0%} of the time",
+        ),
+        (
+            "the database, a million cells",
+            "in that",
+            f"{cost.DELIVERY:g} s of one connection, {cost.DELIVERIES} at a time",
+        ),
+    ]
+    yield from pipe_table(("", "driver engine", "Spark engine"), constants)
+    yield ""
+    yield "So Spark is chosen from so many rows on (of 12 columns; where the source fits into the driver):"
+    yield ""
+    header = ("source", *(f"{workers} workers" for workers in ENGINE_WORKERS))
+    rows = [
+        (f"{size_text(records)} records", *(crossover(records, workers) for workers in ENGINE_WORKERS))
+        for records in ENGINE_RECORDS
+    ]
+    yield from pipe_table(header, rows)
+
+
+def crossover(records: int, workers: int) -> str:
+    """From how many rows on a source of so many records goes to Spark on so many G.1X workers, to two digits."""
+    cores = CORES_PER_WORKER * (workers - 1)
+    machines = cost.Machines(CORES_PER_WORKER, cores, CONNECTIONS, math.inf)
+
+    def engine(rows: int) -> str:
+        work = cost.Work(records * RECORD_BYTES, rows, ROW_BYTES, len(OUTPUT_COLUMNS), reads_all=True)
+        return cost.choose(work, machines)[0]
+
+    if engine(MOST_ROWS) == "driver":
+        return "never"
+    rows = bisect.bisect_left(range(1, MOST_ROWS), 1, key=lambda rows: engine(rows) == "spark")
+    return f"{float(f'{rows:.1e}') / 1e6:,.0f} M"
 
 
 def row(model: Model, records: int, rows: int) -> Iterator[str]:

@@ -53,7 +53,7 @@ def cut_table(connection: Connection, table: Table, count: int, limits: Limits) 
     for column in table.ordered if count > 1 else ():
         cuts = column_cuts(connection, table, column, -(-table.rows // count), limits)
         if cuts and len(cuts) >= count // 4:  # a primary key may begin with a column of few values
-            LOG.info("the table is read in %d ranges of column %r", len(cuts) + 1, column.name)
+            LOG.info("the table is cut into %d ranges of column %r", len(cuts) + 1, column.name)
             return Ranges(column, cuts)
     if count > 1:
         LOG.info("no index helps to read the table in ranges")

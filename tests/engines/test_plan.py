@@ -194,6 +194,27 @@ def test_first_unmatched_ids_are_found_behind_many_matched_ones(on_each, engine)
     assert result.counts.unmatched == 60_000 - 498
 
 
+@pytest.mark.parametrize(("index", "ranges"), [("PRIMARY KEY (id)", 4), ("KEY (id)", 1)], ids=["unique", "repeated"])
+def test_a_lookup_counts_a_large_table_in_ranges_unless_ids_repeat(on_each, monkeypatch, index, ranges):
+    """Of an id in two ranges nobody would see that it repeats."""
+    pipeline, counted = on_each, []
+    ask = Connection.ask
+
+    def count(self, sql):
+        counted.extend(["COUNT(*)"] * ("COUNT(*)" in sql))
+        return ask(self, sql)
+
+    fill(pipeline, "INT", index)
+    monkeypatch.setattr(Connection, "ask", count)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(4))
+    pipeline.limits = replace(pipeline.limits, counted_rows_min=1)
+    pipeline.engine = "driver"
+    pipeline.put(b'{"id":3}\n{"id":4}')
+    result = pipeline.run()
+    assert (result.plan, result.counts.table_rows, result.counts.table_duplicates) == ("lookup", 60_000, 0)
+    assert abs(len(counted) - ranges) <= (ranges > 1)  # the optimizer's estimates are about even
+
+
 def test_no_id_that_a_row_can_have_asks_for_no_row(on_each):
     pipeline = on_each
     fill(pipeline, "INT")
@@ -255,7 +276,7 @@ def test_a_large_table_is_read_in_ranges(request, server, engine, case, caplog, 
     assert cells == [["x", ""], [id_of[1], "1"], [id_of[33_333], "33333"], [id_of[60_000], "60000"]]
     counts = result.counts
     assert (result.plan, counts.table_rows, counts.unmatched, counts.table_duplicates) == ("scan", 60_000, 59_997, 0)
-    messages = [line for line in caplog.messages if line.startswith("the table is read in ")]
+    messages = [line for line in caplog.messages if line.startswith("the table is cut into ")]
     assert [line.split(" ranges of column ")[1] for line in messages] == ([repr(column)] if column else [])
     if column:
         assert 6 <= int(messages[0].split()[5]) <= 20

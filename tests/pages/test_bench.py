@@ -18,7 +18,7 @@ from bench import data, plot, report, scaling
 from bench.__main__ import BEGIN, END, main, parse
 from bench.data import CaseSize
 from bench.measure import GIB, ROOT, Bounds, Measured, measure
-from bench.report import JOB, MET, MISSED, NOT_MEASURED, PLAIN, SPARK, WARM
+from bench.report import JOB, MET, MISSED, NOT_MEASURED, PLAIN, SPARK, WARM, case_size
 from bench.stage import SERVER_OPTIONS, Case, Fingerprint, Stage, Table, differences, fingerprint
 from bench.suite import (
     CONTESTANTS,
@@ -35,6 +35,7 @@ from bench.suite import (
 from local.services.aws import Aws
 from local.services.databases import MariaDB
 from local.services.processes import ServiceError
+from overlay.engines.cost import DRIVER_FIXED
 
 pytestmark = pytest.mark.long
 
@@ -572,6 +573,39 @@ def test_model_is_not_made_of_too_few_sizes(results: dict[str, Any]) -> None:
     results["cases"] = results["cases"][:2]
     with pytest.raises(ValueError, match="too few sizes"):
         scaling.fit(results)
+
+
+def test_where_the_engine_changes_more_workers_make_it_change_sooner(results: dict[str, Any]) -> None:
+    assert scaling.crossover(1_000_000, 1) == "never"  # nobody but the driver
+    few, many = (float(scaling.crossover(1_000_000, workers).removesuffix(" M")) for workers in (5, 50))
+    assert 2 < many <= few < 1_000
+    assert scaling.crossover(1_000_000, 50) in "\n".join(scaling.lines(results))
+
+
+def test_what_the_driver_engine_takes_is_fitted_to_its_scans(results: dict[str, Any]) -> None:
+    def case(records: int, rows: int, seconds: float, plan: str = "scan") -> dict[str, Any]:
+        run = one_run(seconds, 1.0, engine="driver", plan=plan)
+        return {"records": records, "rows": rows, "source_bytes": 1, "output_bytes": 1, "runs": {JOB: [run]}}
+
+    fixed = DRIVER_FIXED
+    results["cases"] = [
+        case(1_000_000, 2_000_000, fixed + 3 + 4),
+        case(5_000_000, 20_000_000, fixed + 15 + 40),
+        case(20_000, 20_000_000, 1, "lookup"),
+    ]
+    assert scaling.fit_driver(results) == pytest.approx((3, 2))
+    results["cases"] = results["cases"][1:]
+    assert scaling.fit_driver(results) is None
+
+
+def test_cases_are_added_to_those_that_were_measured(results: dict[str, Any], tmp_path: Path) -> None:
+    before = copy.deepcopy(results)
+    size = CaseSize(results["cases"][0]["records"], results["cases"][0]["rows"])
+    suite = Suite(None, Options([size], [JOB], 1, 1), tmp_path / "x.json", "python -m bench --add")  # type: ignore[arg-type]
+    suite.add_to(before)
+    assert [case_size(case) for case in suite.results["cases"]] == [case_size(case) for case in before["cases"][1:]]
+    assert all(table["rows"] != size.rows for table in suite.results["tables"])
+    assert suite.results["command"] == f"{before['command']}; python -m bench --add"
 
 
 def test_pages_show_what_was_measured() -> None:

@@ -356,7 +356,7 @@ def test_a_large_table_is_cut_into_even_ranges_that_hold_every_row_once(request,
     else:
         assert 6 <= len(sizes) <= 2 * count
         assert max(sizes) <= 2.5 * rows / count
-        assert f"the table is read in {len(sizes)} ranges of column {column!r}" in caplog.text
+        assert f"the table is cut into {len(sizes)} ranges of column {column!r}" in caplog.text
 
 
 def test_a_range_that_is_asked_for_alone_needs_no_question(on_each):
