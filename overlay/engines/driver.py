@@ -78,14 +78,7 @@ class DriverEngine:
 
     def read_source(self) -> SourceFacts:
         """Parses the byte ranges of the source on all cores; a scan that is certain begins meanwhile."""
-        try:
-            self._reader.count_records(0)
-            return self._read_source()
-        except BaseException:
-            self._reader.close()
-            raise
-
-    def _read_source(self) -> SourceFacts:
+        self._reader.count_records(0)
         groups = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
         batches = list(parse_groups(self._s3, groups, self._cores, self._limits, self._note))
         columns = merged_columns(batch.schema.names for batch in batches)
@@ -95,7 +88,7 @@ class DriverEngine:
         self._source = pa.concat_tables(tables, promote_options="default")
         ids = self._source.column(self._settings.key).combine_chunks()
         self._matches = self._as_matches(ids)
-        self._reader.sieve.set_matches(self._matches)
+        self._reader.set_matches(self._matches)
         self._counts = counts_of_source(ids, self._matches)
         return facts
 
@@ -181,7 +174,8 @@ class DriverEngine:
         return lambda: complete(rows)
 
     def close(self) -> None:
-        """Lets pandas be found again."""
+        """Ends a scan that nobody finished, and lets pandas be found again."""
+        self._reader.close()
         sys.meta_path.remove(NoPandas)
 
 

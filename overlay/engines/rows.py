@@ -59,6 +59,7 @@ class RowReader:
         self.sieve = Sieve(self._table, self._limits, memory)
         self._key_at = self._table.names.index(self._table.key.name)
         self._records, self._lock = 0, threading.Lock()
+        self._held_before = 0  # bytes, of the source alone
         self._scan: Scan | None = None
         self.plan = self.plan_reason = ""
 
@@ -71,6 +72,11 @@ class RowReader:
                 if reason != "few_ids":
                     self._begin_scan(reason)
 
+    def set_matches(self, matches: Any) -> None:
+        """Takes the matches of all records, some null; rows are kept from now on."""
+        self._held_before = self._memory.held
+        self.sieve.set_matches(matches)
+
     def read(self) -> JoinedRows:
         """Reads the table once, or finishes the scan that is on.
 
@@ -78,13 +84,12 @@ class RowReader:
             TableError: the database fails.
             MemoryShortError: the rows do not fit.
         """
-        held = self._memory.held
         try:
             predicates = [] if self._scan else self._choose_plan()
             log_plan(self.plan, self.plan_reason, len(self.sieve.matches), self._table.rows)
             reads, counts = self._scan.finish() if self._scan else self._look_up(predicates)
         except BaseException:
-            self._memory.release(self._memory.held - held)
+            self._memory.release(self._memory.held - self._held_before)
             raise
         finally:
             self._scan = None

@@ -579,7 +579,7 @@ def test_where_the_engine_changes_more_workers_make_it_change_sooner(results: di
     assert scaling.crossover(1_000_000, 1) == "never"  # nobody but the driver
     few, many = (float(scaling.crossover(1_000_000, workers).removesuffix(" M")) for workers in (5, 50))
     assert 2 < many <= few < 1_000
-    assert scaling.crossover(1_000_000, 50) in "\n".join(scaling.lines(results))
+    assert scaling.crossover(1_000_000, 50) in "\n".join(scaling.engine_lines(results))
 
 
 def test_what_the_driver_engine_takes_is_fitted_to_its_scans(results: dict[str, Any]) -> None:
