@@ -194,14 +194,15 @@ def test_first_unmatched_ids_are_found_behind_many_matched_ones(on_each, engine)
     assert result.counts.unmatched == 60_000 - 498
 
 
-@pytest.mark.parametrize(("index", "ranges"), [("PRIMARY KEY (id)", 4), ("KEY (id)", 1)], ids=["unique", "repeated"])
-def test_a_lookup_counts_a_large_table_in_ranges_unless_ids_repeat(on_each, monkeypatch, index, ranges):
+@pytest.mark.parametrize("index", ["PRIMARY KEY (id)", "KEY (id)"], ids=["unique", "repeated"])
+def test_a_lookup_counts_a_large_table_in_ranges_unless_ids_repeat(on_each, monkeypatch, index):
     """Of an id in two ranges nobody would see that it repeats."""
     pipeline, counted = on_each, []
     ask = Connection.ask
 
     def count(self, sql):
-        counted.extend(["COUNT(*)"] * ("COUNT(*)" in sql))
+        if sql.startswith("SELECT COUNT(*) AS table_rows"):
+            counted.append(sql)
         return ask(self, sql)
 
     fill(pipeline, "INT", index)
@@ -212,7 +213,7 @@ def test_a_lookup_counts_a_large_table_in_ranges_unless_ids_repeat(on_each, monk
     pipeline.put(b'{"id":3}\n{"id":4}')
     result = pipeline.run()
     assert (result.plan, result.counts.table_rows, result.counts.table_duplicates) == ("lookup", 60_000, 0)
-    assert abs(len(counted) - ranges) <= (ranges > 1)  # the optimizer's estimates are about even
+    assert len(counted) in (range(3, 7) if index.startswith("PRIMARY") else [1])  # the estimates are about even
 
 
 def test_no_id_that_a_row_can_have_asks_for_no_row(on_each):

@@ -63,9 +63,9 @@ def digest(chunks: Iterable[bytes]) -> str:
 
 
 def parts_of(pipeline: Pipeline) -> int:
-    """The number of parts of the output, which S3 appends to its ETag."""
+    """The number of parts of the output, which S3 appends to its ETag; 0 where it is one PutObject."""
     head = pipeline.aws.client("s3").head_object(Bucket="lake", Key=f"out/{pipeline.name}.csv")
-    return int(head["ETag"].strip('"').split("-")[1])
+    return int(head["ETag"].strip('"').partition("-")[2] or 0)
 
 
 # Rows, and the characters of the note of each.
