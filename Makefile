@@ -58,7 +58,7 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others: killed processes, README's commands, the bench, the soak and what else is long by nature
+test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, README's commands, the bench, searches
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the README's steps, the workflow

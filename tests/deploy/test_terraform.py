@@ -31,6 +31,8 @@ from local.terraform import Terraform
 from tests.conftest import ROOT
 from tests.leaks import leaks
 
+pytestmark = pytest.mark.long
+
 ACCOUNT = "123456789012"
 PASSWORD = "M4rked/acme+p4ss?&=Zq"
 STATE = {"bucket": "tfstate", "key": "etl.tfstate", "region": REGION, "use_path_style": "true"}

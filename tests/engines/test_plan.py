@@ -83,6 +83,7 @@ def test_spark_finds_every_kind_of_id_by_a_scan(request, monkeypatch, server, ki
     assert_plans_agree(pipeline, monkeypatch, kind, index, rows, ids, 1, plans=["scan"])
 
 
+@pytest.mark.long  # a search; the kinds themselves are above
 @pytest.mark.parametrize(
     ("server", "kind"),
     [

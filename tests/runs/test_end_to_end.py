@@ -72,6 +72,7 @@ def processes_with(text: str) -> list[str]:
     return lines
 
 
+@pytest.mark.long
 def test_executors_in_processes_of_their_own_publish_the_same(aws, slack, deployed, database, capfd):
     """Two executor JVMs beside the driver's, which verify the database's certificate; several tasks at each stage."""
     aws.client("s3").put_object(Bucket="lake", Key="ca/executors.pem", Body=database.ca.encode())

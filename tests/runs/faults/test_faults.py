@@ -32,6 +32,8 @@ from tests.runs.faults.proxies import (
     tear_answer,
 )
 
+pytestmark = pytest.mark.long
+
 Strike = Callable[..., Ended]
 T = TypeVar("T")
 
