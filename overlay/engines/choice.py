@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 from overlay.engines import cost
@@ -23,7 +24,7 @@ from overlay.table.lookup import lookup_reason
 
 LOG = logging.getLogger(__name__)
 COMPRESSION = 10  # what gzip makes of JSON
-SHORT = (MemoryShortError, MemoryError)
+SHORT = (MemoryShortError, MemoryError, BrokenProcessPool)  # mostly the kernel kills a process for its memory
 MEMORY_SHARE = 0.8  # of what is free, for the driver engine
 
 

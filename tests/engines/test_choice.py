@@ -5,8 +5,11 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import os
+import signal
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +72,23 @@ def test_a_run_whose_memory_runs_short_begins_anew_on_spark(on_each, slack, monk
     assert_agrees(pipeline, result, expected(width, lines))
     assert pipeline.uploads() == []
     assert TEXTS["memory_short"] in json.dumps(slack.messages)
+
+
+def killed(*_: object) -> None:
+    """Parses no group, as the kernel kills the process; the children import it from here."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_run_whose_parsing_processes_are_killed_begins_anew_on_spark(pipeline, monkeypatch):
+    ranges = {"range_bytes_min": 20_000, "range_bytes_max": 20_000, "sniff_bytes": 2_000, "process_bytes_min": 1}
+    pipeline.limits = replace(pipeline.limits, **ranges)
+    monkeypatch.setattr(parallel, "parse_group", killed)
+    make_table(pipeline, 10)
+    lines = b"\n".join(b'{"id":%d,"note":[1.5]}' % number for number in range(RECORDS))
+    pipeline.put(lines)
+    result = pipeline.run()
+    assert (result.engine, result.engine_reason) == ("spark", "memory_short")
+    assert_agrees(pipeline, result, expected(10, lines))
 
 
 def test_an_engine_that_is_named_stays(pipeline, monkeypatch):
