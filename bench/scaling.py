@@ -18,7 +18,6 @@ CORES_PER_WORKER = 4  # G.1X: 4 vCPU, 16 GB, 1 DPU (AWS Glue guide, "Worker type
 DOLLARS_PER_DPU_HOUR = 0.44
 MINIMUM_SECONDS = 60  # billed
 GLUE_START_SECONDS = 60
-EFFICIENCY = 0.7
 WORKERS = (2, 5, 10, 20, 50)
 ENGINE_WORKERS = (2, 10, 50)
 ENGINE_RECORDS = (100_000, 1_000_000, 10_000_000)
@@ -46,7 +45,7 @@ class Model:
     def seconds(self, records: int, rows: int, workers: int) -> tuple[float, bool]:
         """What a run takes on so many G.1X workers, and whether the database is what it waits for."""
         cores = CORES_PER_WORKER * (workers - 1)  # the driver has a worker of its own
-        work = (self.record * records + self.row * rows) / 1e6 / cores / EFFICIENCY
+        work = (self.record * records + self.row * rows) / 1e6 / cores / cost.EFFICIENCY
         delivery = self.delivery * rows / 1e6
         return self.fixed + max(work, delivery), delivery > work
 

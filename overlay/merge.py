@@ -160,6 +160,12 @@ def _sizes(columns: Iterable[Any], length: int) -> Matrix:
     return sizes
 
 
+def rows_with_id(batch: pa.RecordBatch, key_at: int) -> pa.RecordBatch:
+    """The rows whose id is not null; mostly all, which are not copied."""
+    ids = batch.column(key_at)
+    return batch.filter(ids.is_valid()) if ids.null_count else batch
+
+
 def first_rows(rows: pa.Table, matches: pa.Array) -> pa.Array | None:
     """The places of one row of each match, the one that sorts first by its own texts; None where each is alone.
 

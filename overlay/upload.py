@@ -123,8 +123,7 @@ class MultipartUpload:
                 if not _is_published(self._s3, self.target, etag, error):
                     raise
         self._done = True
-        fingerprint = joined_fingerprint(parts) if self.target.fingerprint else ""
-        return Published(rows, sum(part.bytes for part in parts), str(etag), fingerprint)
+        return _published(self.target, parts, rows, etag)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -172,10 +171,16 @@ class SmallUpload:
                 if isinstance(error, Stopped) or not _is_published(self._s3, self.target, etag, error):
                     problem = Verbatim(error_code(error))
                     raise OutputError("output_unsure", url=Verbatim(self.target.url), problem=problem) from error
-        fingerprint = ""
-        if self.target.fingerprint:
-            fingerprint = joined_fingerprint([Part(1, "", len(self._data), fingerprint_of(self._data))])
-        return Published(rows, len(self._data), str(etag), fingerprint)
+        return _published(self.target, [_part(self.target, 1, etag, self._data)], rows, etag)
+
+
+def _part(target: UploadTarget, number: int, etag: str, data: bytes | bytearray) -> Part:
+    return Part(number, etag, len(data), fingerprint_of(data) if target.fingerprint else "")
+
+
+def _published(target: UploadTarget, parts: Sequence[Part], rows: int, etag: str) -> Published:
+    fingerprint = joined_fingerprint(parts) if target.fingerprint else ""
+    return Published(rows, sum(part.bytes for part in parts), str(etag), fingerprint)
 
 
 def _is_published(s3: Any, target: UploadTarget, etag: str, error: Exception) -> bool:
@@ -204,22 +209,23 @@ def send(
     first = next(parts)
     second = next(parts, None)
     if second is None and len(first) <= settings.limits.put_bytes_max:
-        target = _target(settings, key)
-        abort_leftovers(s3, target, settings.limits)
+        target = _target(s3, settings, key)
         return SmallUpload(s3, target, content_type(settings.csv), first).complete
     upload = begin_upload(stack, s3, settings, key)
     whole = itertools.chain([first], [] if second is None else [second], parts)
     return partial(upload.complete, send_parts(s3, upload.target, enumerate(whole, 1), settings.limits))
 
 
-def _target(settings: Settings, key: str) -> UploadTarget:
-    return UploadTarget(settings.destination_bucket, key, fingerprint=settings.notify == "on_change")
+def _target(s3: Any, settings: Settings, key: str) -> UploadTarget:
+    """Where an object goes, once what killed runs left there is gone."""
+    target = UploadTarget(settings.destination_bucket, key, fingerprint=settings.notify == "on_change")
+    abort_leftovers(s3, target, settings.limits)
+    return target
 
 
 def begin_upload(stack: ExitStack, s3: Any, settings: Settings, key: str) -> MultipartUpload:
     """Begins the upload of one object of the output; the stack aborts it where it is not completed."""
-    target = _target(settings, key)
-    abort_leftovers(s3, target, settings.limits)
+    target = _target(s3, settings, key)
     upload = MultipartUpload(s3, target, content_type(settings.csv), settings.limits.aws_brief)
     return stack.enter_context(upload)
 
@@ -228,7 +234,7 @@ def send_part(s3: Any, target: UploadTarget, number: int, data: bytes | bytearra
     """Uploads one part; raises OutputError where the bucket is gone, AwsError where S3 denied the call or failed."""
     with _output_errors(target):
         answer = s3.upload_part(Body=data, UploadId=target.upload_id, PartNumber=number, **target.object)
-    return Part(number, answer["ETag"], len(data), fingerprint_of(data) if target.fingerprint else "")
+    return _part(target, number, answer["ETag"], data)
 
 
 def send_parts(

@@ -36,18 +36,14 @@ class ChosenEngine:
         reason: Why it is, as a name of TEXTS.
     """
 
-    def __init__(self, inputs: Inputs, memory: float | None = None) -> None:
-        """Takes what to work on, and the bytes that the driver engine may take: those that are free, if None."""
+    def __init__(self, inputs: Inputs) -> None:
         self._inputs, limit = inputs, math.inf
         self.name, self.reason = inputs.settings.engine, "engine_forced"
         if self.name == "auto":
-            machines = read_machines(inputs, free_memory(inputs.spark) if memory is None else memory)
-            work = estimate(inputs)
-            numbers = (
-                *(cost.driver_seconds(work, machines), cost.spark_seconds(work, machines)),
-                *(int(cost.driver_bytes(work)) >> 20, int(machines.memory) >> 20),
-            )
-            LOG.info("driver: about %.0f s, Spark: about %.0f s; the driver needs about %d of %d MiB", *numbers)
+            machines, work = read_machines(inputs), estimate(inputs)
+            seconds = cost.driver_seconds(work, machines), cost.spark_seconds(work, machines)
+            sizes = int(cost.driver_bytes(work)) >> 20, int(machines.memory) >> 20
+            LOG.info("driver: about %.0f s, Spark: about %.0f s; the driver needs about %d of %d MiB", *seconds, *sizes)
             self.name, self.reason = cost.choose(work, machines)
             limit = cost.held_bytes(machines.memory)
         LOG.info("engine %s: %s", self.name, TEXTS[self.reason])
@@ -105,10 +101,10 @@ def estimate(inputs: Inputs) -> cost.Work:
     return replace(work, reads_all=lookup_reason(table, int(work.records), inputs.settings.limits) != "few_ids")
 
 
-def read_machines(inputs: Inputs, memory: float) -> cost.Machines:
+def read_machines(inputs: Inputs) -> cost.Machines:
     """What the run may use."""
-    executor_cores = inputs.spark.sparkContext.defaultParallelism
-    return cost.Machines(len(os.sched_getaffinity(0)), executor_cores, inputs.table.connections, memory)
+    cores, executor_cores = len(os.sched_getaffinity(0)), inputs.spark.sparkContext.defaultParallelism
+    return cost.Machines(cores, executor_cores, inputs.table.connections, free_memory(inputs.spark))
 
 
 def free_memory(spark: Spark) -> int:

@@ -76,10 +76,10 @@ class Machines:
     connections: int
     memory: float
 
-    @property
-    def streams(self) -> int:
-        """In how many ranges at a time the driver scans: each stream keeps a core of the JVM and half of one busy."""
-        return min(self.connections, max(self.cores // 2, 1))
+
+def stream_count(cores: int, connections: int) -> int:
+    """In how many ranges at a time the driver scans: each stream keeps a core of the JVM and half of one busy."""
+    return min(connections, max(cores // 2, 1))
 
 
 def driver_bytes(work: Work) -> float:
@@ -95,7 +95,8 @@ def held_bytes(memory: float) -> float:
 def driver_seconds(work: Work, machines: Machines) -> float:
     """The time that the driver engine takes; the table streams while the source is parsed."""
     source = DRIVER_SOURCE * work.source_bytes / MB / machines.cores
-    return DRIVER_FIXED + source + DRIVER_CELLS * work.million_cells / machines.streams
+    streams = stream_count(machines.cores, machines.connections)
+    return DRIVER_FIXED + source + DRIVER_CELLS * work.million_cells / streams
 
 
 def spark_seconds(work: Work, machines: Machines) -> float:

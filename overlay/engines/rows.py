@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from overlay import keys
+from overlay.engines.cost import stream_count
 from overlay.engines.engine import Inputs, log_plan
 from overlay.engines.memory import Memory
 from overlay.engines.sieve import RowsRead, Sieve
@@ -164,7 +165,7 @@ class Scan:
 
     def __init__(self, inputs: Inputs, sieve: Sieve, cores: int) -> None:
         self._inputs, self._table, self._sieve = inputs, inputs.table, sieve
-        streams = min(self._table.connections, max(cores // 2, 1))
+        streams = stream_count(cores, self._table.connections)
         count = min(ranges.range_count(self._table.rows, streams, inputs.settings.limits), streams)
         self._pool = ConnectionPool(inputs.spark, self._table.database, self._table.connections)
         self._reads = self._pool.submit(self._cut, count) if count > 1 else self._begin([ranges.ALL_ROWS])

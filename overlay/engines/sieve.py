@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from overlay import keys
 from overlay.engines.memory import Memory
 from overlay.limits import Limits
+from overlay.merge import rows_with_id
 from overlay.table.describe import Table
 
 SIFTED_ROWS = (
@@ -74,8 +75,7 @@ class Sieve:
         rows, likely = RowsRead(), 0
         for batch in self._awaited(batches):
             rows.count += batch.num_rows
-            ids = batch.column(self._key_at)
-            named = batch.filter(ids.is_valid()) if ids.null_count else batch
+            named = rows_with_id(batch, self._key_at)
             mask = pa.array(self._filter.may_have(keys.hashes(self.comparable(named.column(self._key_at)))))
             self._sort_out(named, mask, rows, rows.likely)
             likely += mask.true_count

@@ -21,7 +21,7 @@ from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, text_bytes
 from overlay.errors import JobError
 from overlay.limits import Limits
-from overlay.merge import Counts, overlay
+from overlay.merge import Counts, overlay, rows_with_id
 from overlay.settings import CsvFormat
 from overlay.source.columns import record_batches
 from overlay.source.json_reader import RecordReader
@@ -166,7 +166,7 @@ def match_rows(reading: TableReading, key_filter: Any, batches: Batches) -> Iter
     schema = row_schema(reading.width)
     dropped, unmatched_ids = 0, list[str]()
     for batch in batches:
-        named = batch.filter(batch.column(reading.key_at).is_valid())
+        named = rows_with_id(batch, reading.key_at)
         ids = named.column(reading.key_at)
         matches = keys.row_matches(ids, zerofill=reading.zerofill)
         if key_filter is not None:
