@@ -95,7 +95,8 @@ class MariaDB(DatabaseServer):
         home = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mariadb-")))
         server = program("mariadbd", "mariadb-server")
         install = program("mariadb-install-db", "mariadb-server")
-        common = ["--no-defaults", f"--datadir={home / 'data'}"]
+        # Not /tmp: each server that starts, the one that installs too, removes the temporary tables there, whoever's.
+        common = ["--no-defaults", f"--datadir={home / 'data'}", f"--tmpdir={home}"]
         if os.geteuid() == 0:
             common.append("--user=root")
         done = subprocess.run(  # noqa: S603
@@ -116,7 +117,6 @@ class MariaDB(DatabaseServer):
             *common,
             f"--socket={home / 'server.sock'}",
             f"--pid-file={home / 'server.pid'}",
-            f"--tmpdir={home}",  # not /tmp, whose temporary tables each server that starts removes, whoever's they are
             f"--port={self.port}",
             f"--bind-address={LOOPBACK}",
             "--character-set-server=utf8mb4",
