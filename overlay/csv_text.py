@@ -70,8 +70,13 @@ def text_bytes(texts: pa.Array) -> memoryview:
 
 
 def csv_lines(columns: Sequence[pa.Array], form: CsvFormat) -> pa.Array:
-    """Columns of values as CSV lines with their line endings."""
+    """Columns of values as CSV lines with their line endings.
+
+    No line is blank, as readers skip those: a missing value that is all of a line is written as `""`.
+    """
     cells = [csv_cells(values, form) for values in columns]
+    if len(cells) == 1 and not form.null:
+        cells = [pc.if_else(pc.is_valid(columns[0]), cells[0], '""')]
     cells[-1] = pc.binary_join_element_wise(cells[-1], LINE_ENDINGS[form.line_ending], "")
     return pc.binary_join_element_wise(*cells, form.delimiter)
 

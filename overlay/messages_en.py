@@ -52,6 +52,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "No source object at {url}.",
         "Check --source_bucket and --source_key, and that the file arrived.",
     ),
+    "source_is_folder": (
+        "No source object at {url}, but there are objects below {url}/.",
+        "For all objects of the folder write S3.source_key in configs.json (--source_key) with a / at its end.",
+    ),
+    "source_archived": (
+        "{url} is in an archive storage class of S3 (Glacier) and cannot be read.",
+        "Restore it (aws s3api restore-object), or keep the lifecycle rule of the bucket away from the source.",
+    ),
     "source_changed": (
         "{url} was replaced while the job read it.",
         "Run the job again once the upload is complete.",
@@ -150,6 +158,7 @@ PHRASES: dict[str, str] = {
     "no_json_object": "is not a JSON object",
     "fields_missing": "lacks {names}",
     "webhook_no_url": "has a slack_webhook that is not a URL",
+    "password_line_end": "has a password with a line end around it, as a paste from a shell leaves one",
     "schema_no_string": "has a schema_name that is not a string",
     "ca_missing": "does not exist",
     "no_certificates": "holds no certificates in PEM form",

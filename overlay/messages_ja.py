@@ -51,6 +51,14 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "入力ファイル {url} がありません。",
         "--source_bucket と --source_key、ファイルの到着を確認してください。",
     ),
+    "source_is_folder": (
+        "入力ファイル {url} はありませんが、{url}/ の下にオブジェクトがあります。",
+        "フォルダー全体を読むには、configs.json の S3.source_key (--source_key) の末尾に / を付けてください。",
+    ),
+    "source_archived": (
+        "{url} は S3 のアーカイブ用ストレージクラス (Glacier) にあり、読み取れません。",
+        "オブジェクトを復元 (restore-object) するか、バケットのライフサイクルルールの対象から入力を外してください。",
+    ),
     "source_changed": (
         "{url} が読み取り中に置き換えられました。",
         "アップロード完了後にジョブを再実行してください。",
@@ -149,6 +157,7 @@ PHRASES: dict[str, str] = {
     "no_json_object": "JSON オブジェクトではありません",
     "fields_missing": "{names} がありません",
     "webhook_no_url": "slack_webhook が URL ではありません",
+    "password_line_end": "password の前後に改行があります。シェルからの貼り付けで入ることがあります",
     "schema_no_string": "schema_name が文字列ではありません",
     "ca_missing": "オブジェクトがありません",
     "no_certificates": "PEM 形式の証明書がありません",

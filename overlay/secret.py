@@ -76,10 +76,16 @@ def parse_secret(name: str, text: str | None) -> dict[str, Any]:
 
 
 def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
-    """The checked secret from the JSON object in it; a SettingsError says which field is missing or wrong."""
+    """The checked secret from the JSON object in it; a SettingsError says which field is missing or wrong.
+
+    Blanks around a value come of a paste from a shell: none but the password can have them, and it no line end.
+    """
+    values = {key: value if key == "password" else _trimmed(value) for key, value in values.items()}
     missing = [key for key in _FIELDS if not isinstance(values.get(key), str) or not values[key]]
     if missing:
         raise _invalid(name, phrase("fields_missing", names=Verbatim(", ".join(missing))))
+    if values["password"].strip("\r\n") != values["password"]:
+        raise _invalid(name, phrase("password_line_end"))
     webhook, schema = values.get("slack_webhook") or "", values.get("schema_name") or ""
     if not is_webhook(webhook):
         raise _invalid(name, phrase("webhook_no_url"))
@@ -100,10 +106,14 @@ def find_webhook(arguments: Mapping[str, str], limits: Limits = _LIMITS) -> str:
     """
     name = arguments.get("slack_secret_name") or arguments.get("secret_name")
     try:
-        webhook = _read_secret(name, limits.aws).get("slack_webhook") if name else ""
+        webhook = _trimmed(_read_secret(name, limits.aws).get("slack_webhook")) if name else ""
     except JobError:
         return ""
     return webhook if isinstance(webhook, str) and is_webhook(webhook) else ""
+
+
+def _trimmed(value: Any) -> Any:
+    return value.strip() if isinstance(value, str) else value
 
 
 def is_webhook(value: object) -> bool:

@@ -47,7 +47,8 @@ class Csv:
 
     def line(self, cells: Sequence[str | None]) -> str:
         """One line."""
-        return self.delimiter.join(map(self.cell, cells)) + {"lf": "\n", "crlf": "\r\n"}[self.line_ending]
+        text = self.delimiter.join(map(self.cell, cells)) or '""'  # readers skip a blank line
+        return text + {"lf": "\n", "crlf": "\r\n"}[self.line_ending]
 
 
 def records_of(data: bytes) -> list[dict]:

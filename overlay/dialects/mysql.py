@@ -106,6 +106,8 @@ class MySQL(Dialect):
         }
         if driver.startswith("com.mysql."):
             parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
+            # By prepared statements, which do not know what was asked of a statement: `{fn now()}` may be a name.
+            parameters["processEscapeCodesForPrepStmts"] = "false"
             return parameters | ({"sslMode": "REQUIRED"} if tls else {})
         # Whatever the server, its init_connect or the user's account make of a session: Connector/J of MariaDB takes
         # the character set of the server for granted, and what that cannot hold arrives as `?`.

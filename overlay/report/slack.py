@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 
@@ -26,6 +27,8 @@ CAUSE_LIMIT = 1_800
 HINT_LIMIT = 900
 NAME_LIMIT = 300  # a URL of S3, the id of a run
 ID_LIMIT = 80
+_BODY_LIMIT = 200  # characters of an answer in the log
+_TOKEN_LENGTH = 6  # the parts of a webhook's path that are secret are longer
 _SERVER_ERRORS = 500  # HTTP status, and all above
 
 
@@ -159,6 +162,14 @@ def _deliver(webhook: str, payload: Mapping[str, Any], limits: Limits, deadline:
     return False
 
 
+def _redacted(body: str, webhook: str) -> str:
+    """What an answer says (`invalid_blocks`), without the webhook, which the page of a proxy may quote."""
+    for part in (webhook, *urlsplit(webhook).path.split("/")):
+        if len(part) >= _TOKEN_LENGTH:
+            body = body.replace(part, "***")
+    return body[:_BODY_LIMIT]
+
+
 def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: int) -> tuple[bool, float | None]:
     """Whether Slack took the payload, and the seconds before another attempt makes sense (None: never)."""
     backoff = 2.0 ** (number - 1)
@@ -172,7 +183,7 @@ def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: i
         return False, None if isinstance(error, requests.ReadTimeout) else backoff
     if answer.status_code == requests.codes.ok:
         return True, None
-    LOG.warning("Slack attempt %d: HTTP %d", number, answer.status_code)
+    LOG.warning("Slack attempt %d: HTTP %d %r", number, answer.status_code, _redacted(answer.text, webhook))
     if answer.status_code != requests.codes.too_many_requests and answer.status_code < _SERVER_ERRORS:
         return False, None
     header = answer.headers.get("Retry-After", "").strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ from overlay.errors import SourceError, Verbatim
 from overlay.limits import Limits
 from overlay.settings import Settings, is_source_key
 
+LOG = logging.getLogger(__name__)
 BLANKS = " \t\r\n"  # of JSON (RFC 8259); `str.strip` without them takes more
 RANGES_PER_CORE = 3  # so that cores which are done early find more to do
 
@@ -50,7 +52,8 @@ def list_objects(settings: Settings) -> list[SourceObject]:
     """Lists the objects that `source_key` means, in the order of their keys; a SourceError where there is none.
 
     One key is listed too: unlike HEAD, a list tells a missing object from a denied one to a role that may list no more
-    than this prefix. The report of the last run is left out, where it lies among them.
+    than this prefix. The report of the last run is left out, where it lies among them, and so is what its writer hides
+    from readers (`_SUCCESS`, `_committed_1`, `.part`), as Spark does (InMemoryFileIndex 3.5).
     """
     bucket, pattern = settings.source_bucket, settings.source_key
     report = settings.report_key if bucket == settings.destination_bucket else ""
@@ -67,9 +70,21 @@ def list_objects(settings: Settings) -> list[SourceObject]:
         for item in listed
         if is_source_key(key := item["Key"], pattern) and not key.endswith("/") and key != report
     ]
+    hidden = [item for item in objects if _is_hidden(item.key, pattern)]
+    if hidden:
+        LOG.info("%d objects whose names begin with _ or . are left out: %s, ...", len(hidden), hidden[0].url)
+    objects = [item for item in objects if item not in hidden]
     if not objects:
-        raise SourceError("source_missing", url=Verbatim(settings.source))
+        is_folder = any(item["Key"].startswith(f"{pattern}/") for item in listed)
+        raise SourceError("source_is_folder" if is_folder else "source_missing", url=Verbatim(settings.source))
     return objects
+
+
+def _is_hidden(key: str, pattern: str) -> bool:
+    """Whether a name below the folder of `source_key` begins with `_` or `.`, and not as `source_key` itself does."""
+    folder, _, name = pattern.rpartition("/")
+    names = key[len(folder) :].lstrip("/").split("/")
+    return not name.startswith(("_", ".")) and any(each.startswith(("_", ".")) for each in names)
 
 
 def cut_ranges(s3: Any, objects: Sequence[SourceObject], parallelism: int, limits: Limits) -> list[list[ByteRange]]:
@@ -129,6 +144,8 @@ def _get(s3: Any, item: SourceObject, start: int, end: int) -> Any:
             raise SourceError("source_changed", url=Verbatim(item.url)) from error
         if code in {"NoSuchKey", "NoSuchBucket", "404"}:
             raise SourceError("source_missing", url=Verbatim(item.url)) from error
+        if code == "InvalidObjectState":
+            raise SourceError("source_archived", url=Verbatim(item.url)) from error
         raise aws_error(error, "s3:GetObject", item.url) from error
 
 

@@ -102,10 +102,15 @@ class Connection:
         with suppress(Exception):
             self._connection.abort(self._jvm.java.util.concurrent.ForkJoinPool.commonPool())
 
+    def _statement(self) -> Any:
+        statement = self._connection.createStatement()
+        statement.setEscapeProcessing(False)  # `{fn now()}` may be the name of a column
+        return statement
+
     def ask(self, sql: str) -> list[dict[str, str | None]]:
         """The rows of a small answer, by the labels of its columns: each cell is a call of the JVM of 0.1 ms."""
         with database_errors(self.database):
-            statement = self._connection.createStatement()
+            statement = self._statement()
             if not statement.execute(sql):
                 statement.close()
                 return []
@@ -132,7 +137,7 @@ class Connection:
         spark = self._jvm.org.apache.spark
         with database_errors(self.database):
             self._connection.setAutoCommit(False)  # or the driver of PostgreSQL loads the whole answer
-            statement = self._connection.createStatement()
+            statement = self._statement()
             statement.setFetchSize(fetch_rows)
             answer = statement.executeQuery(sql)
             columns = ", ".join(f"c{number} {SPARK_TYPES[kind]}" for number, kind in enumerate(schema.types))

@@ -43,7 +43,7 @@ CSV = st.sampled_from(
 )
 
 
-HOSTILE = ["a`b", 'a"b', "a'b", "a,b", "a.b", "a b", "列", "a\\b", "a?b", "{a}", "$1", "--", "x" * 63]
+HOSTILE = ["a`b", 'a"b', "a'b", "a,b", "a.b", "a b", "列", "a\\b", "a?b", "{a}", "{fn now()}", "$1", "--", "x" * 63]
 HOSTILE += ["select", "match", "pos", "line", "c0", "k", "s0", "message", "ordinal", "copies", "first"]
 
 

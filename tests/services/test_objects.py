@@ -64,6 +64,46 @@ def test_objects_are_listed_in_the_order_of_their_keys(s3):
     assert wildcard == ["10.json", "2.json", "a.json", "b.json", "あ.json"]
 
 
+def test_what_a_writer_hides_is_no_source_unless_it_is_asked_for(s3):
+    hidden = ["_SUCCESS", "_committed_1", ".part", "_temporary/0/a.json", "x/.b.json"]
+    for key in ["a.json", "x/c_d.json", *hidden]:
+        s3.put_object(Bucket="lake", Key=f"objects/_job/hidden/{key}", Body=b"{}")
+
+    def keys(source_key: str) -> list[str]:
+        listed = list_objects(settings_for(f"objects/_job/hidden/{source_key}"))
+        return [item.key.removeprefix("objects/_job/hidden/") for item in listed]
+
+    assert keys("") == ["a.json", "x/c_d.json"]
+    assert keys("*") == ["a.json"]
+    assert keys("_*") == ["_SUCCESS", "_committed_1"]
+    for key in hidden:
+        assert keys(key) == [key]
+    with pytest.raises(SourceError) as caught:
+        keys("_temporary/0/b*")
+    assert caught.value.code == "source_missing"
+
+
+def test_a_folder_without_its_slash_is_told(s3):
+    s3.put_object(Bucket="lake", Key="objects/folder-only/a.json", Body=b"{}")
+    with pytest.raises(SourceError) as caught:
+        list_objects(settings_for("objects/folder-only"))
+    assert str(caught.value) == (
+        "No source object at s3://lake/objects/folder-only, but there are objects below s3://lake/objects/folder-only/."
+        " For all objects of the folder write S3.source_key in configs.json (--source_key) with a / at its end."
+    )
+    assert not english_in(caught.value)
+
+
+def test_an_archived_source_says_how_to_get_it_back(s3, stored):
+    archived = "objects/archived"
+    s3.put_object(Bucket="lake", Key=archived, Body=b"{}", StorageClass="GLACIER")
+    [item] = list_objects(settings_for(archived))
+    with pytest.raises(SourceError) as caught:
+        first_byte(s3, item, LIMITS)
+    assert (caught.value.code, "restore-object" in str(caught.value)) == ("source_archived", True)
+    assert not english_in(caught.value)
+
+
 def address(item: SourceObject) -> dict[str, str]:
     """The object as the API names it."""
     return {"Bucket": item.bucket, "Key": item.key}

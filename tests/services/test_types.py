@@ -12,7 +12,23 @@ from overlay.table.jdbc import Connection
 from tests.sql_types import create_table_of_types, texts_of_types
 
 OF_THE_USER = ("DateStyle = 'SQL, DMY'", "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'", "TimeZone = 'Japan'")
-HOSTILE = ["a`b", 'a"b', "a'b", "a,b", "a.b", "a b", "列", "a\\b", "a?b", "{a}", "$1", "--", "x" * 63]
+HOSTILE = [
+    "a`b",
+    'a"b',
+    "a'b",
+    "a,b",
+    "a.b",
+    "a b",
+    "列",
+    "a\\b",
+    "a?b",
+    "{a}",
+    "{fn now()}",
+    "{d '2020-01-01'}",
+    "$1",
+    "--",
+    "x" * 63,
+]
 
 
 @pytest.fixture

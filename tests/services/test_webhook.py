@@ -72,6 +72,18 @@ def test_revoked_webhook_is_not_tried_again(slack):
     assert len(slack.requests) == 1
 
 
+@pytest.mark.parametrize("status", [400, 302, 202, 204, 500])
+def test_what_slack_says_is_logged_in_short_and_without_the_webhook(slack, quick, caplog, status):
+    page = f"invalid_blocks {slack.webhook} {slack.webhook.rpartition('/')[2]} {'x' * 1_000}"
+    slack.answer(*[Reply(status=status, body=page)] * 4)
+    assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is False
+    [line, *_] = [line for line in caplog.messages if line.startswith("Slack attempt 1: ")]
+    said = "''" if status == 204 else "'invalid_blocks *** *** xxx"  # which has no body
+    assert line.startswith(f"Slack attempt 1: HTTP {status} {said}")
+    assert len(line) < 250
+    assert not any(part in caplog.text for part in slack.webhook.split("/")[5:])
+
+
 def test_attempts_are_bounded(slack, quick):
     slack.answer(*[Reply(status=500)] * 10)
     assert post_to_slack(slack.webhook, {"text": "x"}, LIMITS) is False

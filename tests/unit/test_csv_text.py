@@ -109,6 +109,16 @@ def test_missing_and_empty_stay_distinguishable():
     assert csv_lines([pa.nulls(1, pa.string()), pa.array([""])], CsvFormat()).to_pylist() == [',""\n']
 
 
+@pytest.mark.parametrize("quote", ["minimal", "all"])
+def test_no_line_is_blank(quote):
+    """Readers skip such a line: of three records two would be read."""
+    column = pa.array(["1", None, ""], pa.string())
+    text = text_of([column], CsvFormat(quote=quote))
+    assert text == "".join(oracle.Csv(quote=quote).line([cell]) for cell in column.to_pylist())
+    assert list(csv.reader(io.StringIO(text))) == [["1"], [""], [""]]
+    assert text_of([column], CsvFormat(null="-")).splitlines() == ["1", "-", '""']
+
+
 @pytest.mark.parametrize("delimiter", list("|^$.*\\[]-あ \t'"))
 def test_any_delimiter_is_quoted(delimiter):
     values = [f"a{delimiter}b", "a", delimiter]

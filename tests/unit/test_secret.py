@@ -52,6 +52,14 @@ def test_a_schema_is_optional_and_kept():
             json.dumps(SECRET_VALUES | {"slack_webhook": "https://[::1/services/x"}),
             "has a slack_webhook that is not a URL",
         ),
+        *(
+            (
+                json.dumps(SECRET_VALUES | {"password": password}),
+                "has a password with a line end around it, as a paste from a shell leaves one",
+            )
+            for password in ("hunter2\n", "hunter2\r\n", "\nhunter2")
+        ),
+        (json.dumps(SECRET_VALUES | {"username": " \n"}), "lacks username"),
         (json.dumps(SECRET_VALUES | {"schema_name": ["hunter2"]}), "has a schema_name that is not a string"),
     ],
 )
@@ -61,6 +69,15 @@ def test_wrong_secret_is_explained_and_not_quoted(text, problem):
     assert str(caught.value) == f"Secret 'a' {problem}. {FIELDS}"
     assert "hunter2" not in str(caught.value)
     assert not english_in(caught.value)
+
+
+def test_blanks_around_a_value_are_no_part_of_it_but_of_a_password():
+    pasted = {name: f" {value}\r\n" for name, value in SECRET_VALUES.items()} | {
+        "password": " p ",
+        "schema_name": "app\n",
+    }
+    values = make_secret("a", pasted)
+    assert values == make_secret("a", SECRET_VALUES | {"password": " p ", "schema_name": "app"})
 
 
 def test_redaction_covers_password_webhook_and_its_token():
