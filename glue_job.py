@@ -4,8 +4,6 @@ Each stage is a room of the package `overlay` beside this file; CONTRIBUTING.md 
 knows awsglue. Any failure before the stage `commit` leaves the old output as it was; it goes to Slack once, and raises.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Sequence

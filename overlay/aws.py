@@ -1,7 +1,5 @@
 """Calls of AWS: clients by the name of a service, boto3's exceptions as errors of the job, calls bounded in time."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import threading

@@ -3,8 +3,6 @@
 Nobody connects here: what a database answers is the business of `table.jdbc`.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import ssl

@@ -1,7 +1,5 @@
 """CSV text: columns of values in, lines in the encoding of the output out (RFC 4180; README, "merge rules")."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

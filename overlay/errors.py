@@ -4,8 +4,6 @@ A code and details go in (`SourceError("source_missing", url=Verbatim("s3://lake
 hint in English or Japanese, or plain data, which is how an error that a Spark worker meets reaches the driver.
 """
 
-from __future__ import annotations
-
 import difflib
 import itertools
 from collections.abc import Callable, Iterable, Mapping

@@ -4,12 +4,10 @@ In: columns of ids as text (or as 64-bit integers). Out: matches (columns that c
 a filter of them, and the first of some ids in their order.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +93,7 @@ class KeyFilter:
         self._shift = np.uint64(64 - (len(bits) * 8).bit_length() + 1)
 
     @classmethod
-    def of_hashes(cls, hash_arrays: Iterable[Numbers]) -> KeyFilter:
+    def of_hashes(cls, hash_arrays: Iterable[Numbers]) -> Self:
         """The filter of all keys with these hashes."""
         arrays = list(hash_arrays)
         needed = max(sum(map(len, arrays)) * FILTER_BITS_PER_KEY, 1).bit_length()

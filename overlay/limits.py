@@ -1,7 +1,5 @@
 """Every number that may be tuned, in one object that is passed in: a test passes another one instead of patching."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MIB = 1024 * 1024

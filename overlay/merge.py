@@ -3,12 +3,10 @@
 In: records and the rows that belong to them, as Arrow columns of text. Out: the columns of the output, and counts.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -47,10 +45,10 @@ class Counts:
     unmatched_ids: list[str] = field(default_factory=list)
     coverage: Matrix = field(default_factory=no_coverage)
 
-    def __add__(self, other: Counts) -> Counts:
+    def __add__(self, other: Self) -> Self:
         sums = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
         empty, full = sorted((self.coverage, other.coverage), key=len)
-        return Counts(**sums, coverage=empty + full if len(empty) else full)
+        return type(self)(**sums, coverage=empty + full if len(empty) else full)
 
     @property
     def source_only(self) -> int:

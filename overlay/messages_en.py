@@ -4,8 +4,6 @@ Nothing goes in; out come dictionaries of `str.format` templates. The same codes
 another language: this module is data alone, so that a text can be corrected without reading code.
 """
 
-from __future__ import annotations
-
 # What went wrong and what to check next, by the code of a JobError.
 MESSAGES: dict[str, tuple[str, str]] = {
     "argument_invalid": (

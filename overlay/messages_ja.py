@@ -3,8 +3,6 @@
 Nothing goes in; out come dictionaries of `str.format` templates, with the same codes and fields as in `messages_en`.
 """
 
-from __future__ import annotations
-
 # What went wrong and what to check next, by the code of a JobError.
 MESSAGES: dict[str, tuple[str, str]] = {
     "argument_invalid": (

@@ -4,8 +4,6 @@ In: job arguments, a Spark session. Out: a Result, or one JobError; of either th
 one Slack message. Slack, the exit status and the output agree.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import signal
@@ -15,7 +13,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, Self
 
 from overlay import aws
 from overlay.engines.choice import ChosenEngine
@@ -132,7 +130,7 @@ class Run:
         self._engine: ChosenEngine | None = None
         self.stage = Progress(spark, self._arguments["run_id"], limits)
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         return self
 
     def read_settings(self) -> Settings:

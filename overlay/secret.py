@@ -3,8 +3,6 @@
 No repr shows password or webhook, no error quotes what the secret holds, and it takes both out of other texts.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

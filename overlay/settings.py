@@ -1,7 +1,5 @@
 """The job arguments: `sys.argv` as Glue fills it goes in; a frozen `Settings` comes out, or a `SettingsError`."""
 
-from __future__ import annotations
-
 import fnmatch
 import logging
 import re

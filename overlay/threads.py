@@ -1,7 +1,5 @@
 """Work side by side. In: a pool of threads or processes. Out: the same, which does not outlive its block."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager

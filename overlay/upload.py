@@ -4,8 +4,6 @@ What is small is one PutObject. What is larger is a multipart upload: both objec
 table-only ids) are on S3, or in memory, before either is seen.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import logging
@@ -19,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -100,7 +98,7 @@ class MultipartUpload:
         self.target, self._s3, self._content_type, self._brief = target, s3, content_type, brief
         self._completing = self._done = False
 
-    def __enter__(self) -> MultipartUpload:
+    def __enter__(self) -> Self:
         with _output_errors(self.target):
             answer = self._s3.create_multipart_upload(ContentType=self._content_type, **self.target.object)
         self.target = replace(self.target, upload_id=answer["UploadId"])

@@ -4,8 +4,6 @@ In: names, columns and texts of Python. Out: SQL texts, and what the catalogue a
 connection: SQL is run by the `Ask` that it is given, so that the same code serves any driver and any test.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

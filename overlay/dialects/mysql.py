@@ -1,7 +1,5 @@
 """MySQL and MariaDB: names, literals and types into SQL, and what their catalogue and their errors mean."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """PostgreSQL: names, literals and types into SQL, and what its catalogue and its errors mean."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -4,8 +4,6 @@ The cost of each is estimated before the run (`cost`). The estimate of memory ma
 it looks or rows are wide: then the run moves on to Spark, before anything is published.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

@@ -4,8 +4,6 @@ In: the sizes of source and table, and the machines. Out: seconds and bytes, and
 measured on two cores by `make bench`; docs/scaling.md says how, and from which sizes on Spark is faster.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 MB, MILLION = 1e6, 1e6

@@ -4,8 +4,6 @@ The source is held as Arrow columns, the table streams through: rows that no rec
 Memory is bounded by the source and the rows it wants, never by the table.
 """
 
-from __future__ import annotations
-
 import itertools
 import math
 import os

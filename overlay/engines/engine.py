@@ -4,8 +4,6 @@ An engine carries Arrow batches from source and table through the functions of `
 engine gives the same bytes and counts: tests/engines runs the promises of the merge on each, against the oracle.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 In: bytes of Arrow data as they come and go. Out: MemoryShortError, as soon as they are too many.
 """
 
-from __future__ import annotations
-
 import threading
 
 

@@ -4,8 +4,6 @@ In: the matches of a source. Out: the row of each record, as columns of text, an
 is bounded by the rows that records have: what the filter of keys lets through by mistake is dropped soon after.
 """
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future

@@ -4,8 +4,6 @@ In: batches of rows and, once the source is parsed, its matches. Out: what each 
 that come before the matches wait, in bounded memory; beyond that the database does.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ The source is parsed twice: once to learn its columns, its counts and what is wr
 Keeping parsed records in between would cost more than parsing them again. What runs on executors is `engines.workers`.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import logging

@@ -4,8 +4,6 @@ Each frame has a column `message`, null but in the rows by which a worker tells 
 counted, or the error it met. An exception would be tried four times, and reach the driver as text.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import operator

@@ -1,7 +1,5 @@
 """Metrics of a run for CloudWatch: in go its stages and result, out goes one request. Nothing here fails a run."""
 
-from __future__ import annotations
-
 from overlay.aws import client, within
 from overlay.limits import Limits
 from overlay.report.result import Result, Stages

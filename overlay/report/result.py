@@ -3,8 +3,6 @@
 In go what engines and `run` put together; Slack, run report and metrics tell it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol

@@ -4,8 +4,6 @@ In goes a Result or a JobError, out goes the object; from the one that the run b
 Nothing here fails a run or holds it for long.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from datetime import UTC, datetime

@@ -4,8 +4,6 @@ A header takes 150 characters, a section 3,000, each of its 10 fields 2,000 (doc
 together about 13,200 (msg_blocks_too_long; not documented). The limits below keep every message under them.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Mapping, Sequence

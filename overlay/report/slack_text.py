@@ -3,8 +3,6 @@
 In goes whatever a run met, out comes text that hides nothing and formats nothing.
 """
 
-from __future__ import annotations
-
 import bisect
 import itertools
 import re

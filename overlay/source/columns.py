@@ -4,8 +4,6 @@ In: readers of byte ranges. Out: Arrow batches in which every value is text as t
 number with the digits it is written with, `true` or `false`, a nested value as compact JSON; null where it is missing.
 """
 
-from __future__ import annotations
-
 import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence

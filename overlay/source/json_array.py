@@ -4,8 +4,6 @@ In: the bytes behind the opening bracket, as a stream. Out: chunks of records, o
 that is malformed.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import re

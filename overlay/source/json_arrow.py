@@ -4,8 +4,6 @@ In: bytes that hold whole records, and what the first records held. Out: columns
 left to the scanner. Arrow is never asked what is wrong, and nothing is taken from it that is not proved the same.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence

@@ -5,8 +5,6 @@ nothing but the client, so several threads may read, each with its own. JSON Lin
 `json_array`.
 """
 
-from __future__ import annotations
-
 import codecs
 import gzip
 import io

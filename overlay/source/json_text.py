@@ -4,8 +4,6 @@ In: text, the byte range it is of, or an error. Out: Python values whose numbers
 that name the record by its number and its byte offset.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import json

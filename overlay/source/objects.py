@@ -5,8 +5,6 @@ What is read is pinned to the version that was listed, so that a source that is 
 object that is gone or was replaced is a SourceError, what S3 denies or fails to do is an AwsError.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 import logging

@@ -4,8 +4,6 @@ In: groups of byte ranges. Out: the record batches of each group, in order. By t
 other threads use the interpreter; by processes where Python has to (nested values, fractions) and there is much.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What is known of the table before it is read. In: a connection. Out: columns, key, indexes, size (`Table`)."""
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass, field
 

@@ -4,15 +4,13 @@ The only module that knows py4j, and, but for how `engines.spark` ends its jobs,
 3.5.4). They are used because no Spark job has to be planned for a table that one process can read.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import pyarrow as pa
 from py4j.protocol import Py4JJavaError
@@ -88,7 +86,7 @@ class Connection:
             self.abort()
             raise
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -3,8 +3,6 @@
 In: ids as text. Out: SQL predicates, the counts of the whole table, the first ids that the source lacks.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Collection, Iterable, Iterator
 

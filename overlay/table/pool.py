@@ -1,11 +1,9 @@
 """Several reads of the database side by side. In: functions of a connection. Out: their futures."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from overlay.connection import Database
 from overlay.table.jdbc import Connection, Spark
@@ -26,7 +24,7 @@ class ConnectionPool:
         self._lock = threading.Lock()
         self._aborted = False
 
-    def __enter__(self) -> ConnectionPool:
+    def __enter__(self) -> Self:
         return self
 
     def submit(self, read: Callable[..., T], *arguments: Any) -> Future[T]:

@@ -3,8 +3,6 @@
 A table without a helpful index is one range: ranges by a hash would each read the whole table inside the database.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import logging
