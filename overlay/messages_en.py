@@ -110,6 +110,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "JDBC driver {driver!r} does not take the URL {url}.",
         "Let the driver class fit the URL; MariaDB Connector/J 3 needs permitMysqlScheme in it.",
     ),
+    "value_too_large": (
+        "A value of column {column!r} in {table} is too large to be sent: as text it exceeds max_allowed_packet.",
+        "Raise it on the server (bytes as hex take twice their length) or read a view without the column.",
+    ),
     "database_failed": (
         "The database at {host} failed: {problem}.",
         "Look at the log of the database, then run again.",

@@ -109,6 +109,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "JDBC ドライバー {driver!r} は URL {url} を受け付けません。",
         "ドライバークラスと URL を合わせてください (MariaDB Connector/J 3 の URL は permitMysqlScheme も必要)。",
     ),
+    "value_too_large": (
+        "{table} の列 {column!r} に、大きすぎて送れない値があります (テキストにすると max_allowed_packet を超えます)。",
+        "設定値を大きくするか (バイト列は 16 進数で 2 倍の長さになります)、この列を除いたビューを読んでください。",
+    ),
     "database_failed": (
         "データベース {host} でエラーが起きました: {problem}",
         "データベースのログを確認して再実行してください。",

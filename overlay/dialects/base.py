@@ -25,6 +25,7 @@ class Failure(Enum):
     # have one SQLSTATE for this and for a connection that is lost later, TRANSIENT: who connects can tell them apart.
     UNREACHABLE = auto()
     TRANSIENT = auto()  # the server or the connection gave up this time: all is tried again
+    VALUE_TOO_LARGE = auto()  # the server cannot send a value as the text that was asked for
     FAILED = auto()  # it would fail each time, for a reason that only the server's own words tell
 
 

@@ -13,6 +13,10 @@ SPATIAL_TYPES = {
     *("geometrycollection", "geomcollection"),
 }
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
+# Whose texts may be larger than max_allowed_packet: a function makes NULL of them (warning 1301, which nobody reads).
+LARGE_TYPES = SPATIAL_TYPES | {"blob", "mediumblob", "longblob", "text", "mediumtext", "longtext", "json"}
+_WHOLE_CHARSETS = {"ascii", "utf8", "utf8mb3", "utf8mb4"}  # whose texts are not made larger to be sent
+_OVERFLOW = f"{2**63 - 1} + "  # an error of the server where it is reached, which says what of: ER_DATA_OUT_OF_RANGE
 # What the text protocol sends as CAST(... AS CHAR) prints it, by Connector/J of MariaDB: half the work of the server
 # (tests/services/test_types.py compares each type). Not floats, whose digits differ, nor what needs an expression.
 PRINTED_TYPES = TEXT_TYPES.union(
@@ -68,6 +72,7 @@ MYSQL_CODES: Mapping[Failure, str] = {
         3159 ER_SECURE_TRANSPORT_REQUIRED, 3955 ER_USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK,
         4150 ER_USER_IS_BLOCKED, 4151 ER_ACCOUNT_HAS_BEEN_LOCKED""",
 }
+_OUT_OF_RANGE = 1690  # ER_DATA_OUT_OF_RANGE
 _FAILURES = {int(code): failure for failure, names in MYSQL_CODES.items() for code in re.findall(r"\b\d{4}\b", names)}
 # Where there is no code, or one that is not above: a whole SQLSTATE, or the two characters of its class. Not 42 and HY,
 # which hold anything.
@@ -129,6 +134,8 @@ class MySQL(Dialect):
 
         Drivers change the SQLSTATE (Connector/J makes 40001 of a lock wait), while all of them keep the code.
         """
+        if code == _OUT_OF_RANGE and _OVERFLOW in text:
+            return Failure.VALUE_TOO_LARGE
         return _FAILURES.get(code) or _STATES.get(state) or _STATES.get(state[:2])
 
     def text_literal(self, text: str) -> str:
@@ -136,19 +143,23 @@ class MySQL(Dialect):
         return f"_utf8mb4 x'{text.encode().hex()}'"
 
     def text_expression(self, column: TableColumn) -> str:
-        """Shapes as WKT, bits as a number."""
+        """Shapes as WKT, bits as a number; an error where the server would send NULL for a value that is too large."""
         name = self.quote_name(column.name)
         if column.type in BINARY_TYPES:
-            return f"LOWER(HEX({name}))"
-        if column.type in SPATIAL_TYPES:
-            return f"ST_AsText({name})"
-        if column.type == "bit":
-            name = f"{name} + 0"
-        return f"CAST({name} AS CHAR CHARACTER SET utf8mb4)"
+            text = f"LOWER(HEX({name}))"
+        elif column.type in SPATIAL_TYPES:
+            text = f"ST_AsText({name})"
+        else:
+            text = f"CAST({name}{' + 0' if column.type == 'bit' else ''} AS CHAR CHARACTER SET utf8mb4)"
+        if column.type not in LARGE_TYPES:
+            return text
+        return f"COALESCE({text}, IF({name} IS NULL, NULL, {_OVERFLOW}LENGTH({name})))"
 
     def wire_expression(self, column: TableColumn, driver: str) -> str:
         """The column itself where the protocol is text; Connector/J of MySQL streams by a cursor, which is binary."""
         plain = column.type in PRINTED_TYPES and driver.startswith("org.mariadb.")
+        if column.type in LARGE_TYPES and column.charset not in _WHOLE_CHARSETS:
+            plain = False
         return self.quote_name(column.name) if plain else self.text_expression(column)
 
     def text(self, sql: str) -> str:

@@ -72,10 +72,11 @@ def list_objects(settings: Settings) -> list[SourceObject]:
     if hidden:
         LOG.info("%d objects whose names begin with _ or . are left out: %s, ...", len(hidden), hidden[0].url)
     objects = [item for item in objects if item not in hidden]
-    if not objects:
-        is_folder = any(item["Key"].startswith(f"{pattern}/") for item in listed)
-        raise SourceError("source_is_folder" if is_folder else "source_missing", url=Verbatim(settings.source))
-    return objects
+    if objects:
+        return objects
+    if any(item["Key"].startswith(f"{pattern}/") for item in listed):
+        raise SourceError("source_is_folder", url=Verbatim(settings.source))
+    raise SourceError("source_missing", url=Verbatim(settings.source))
 
 
 def _is_hidden(key: str, pattern: str) -> bool:

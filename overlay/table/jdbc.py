@@ -37,6 +37,7 @@ _URL_REFUSED = re.compile("No suitable driver|The driver could not open a JDBC c
 _CERTIFICATE = re.compile(
     r"(PKIX path [^\n]+|Path does not chain [^\n]+|\w+ host \"[^\"\n]+\" doesn't correspond to certificate [^\n]+)"
 )
+_QUOTED = re.compile("`([^`]+)`")
 _NETWORK = {
     *("UnknownHostException", "ConnectException", "NoRouteToHostException", "SocketTimeoutException"),
     *("SocketException", "EOFException"),
@@ -264,6 +265,10 @@ def _sql_error(meaning: Failure, text: str, database: Database) -> TableError:
     if meaning is Failure.TABLE_REFUSED:
         table = Verbatim(database.dialect.readable(database.table))
         return TableError("table_missing", table=table, user=user, near=Verbatim(""))
+    if meaning is Failure.VALUE_TOO_LARGE:
+        table = Verbatim(database.dialect.readable(database.table))
+        [*_, column] = _QUOTED.findall(text) or [text.strip()[:500]]
+        return TableError("value_too_large", table=table, column=Verbatim(column))
     kind = TransientTableError if meaning is Failure.TRANSIENT else TableError
     return kind("database_failed", host=host, problem=Verbatim(text.strip()[:500]))
 

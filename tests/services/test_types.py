@@ -8,8 +8,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from overlay.dialects.base import TableColumn
+from overlay.errors import TableError
 from overlay.table.jdbc import Connection
+from tests.conftest import CONNECTOR_J
 from tests.sql_types import create_table_of_types, texts_of_types
+from tests.texts import english_in
 
 OF_THE_USER = ("DateStyle = 'SQL, DMY'", "IntervalStyle = 'iso_8601'", "bytea_output = 'escape'", "TimeZone = 'Japan'")
 HOSTILE = [
@@ -159,6 +162,44 @@ def test_texts_compare_byte_for_byte_whatever_the_collation(by_each_driver):
         for value, number in (("a", "1"), ("A", "2"), ("😀", "3"), ("😁", "4")):
             condition = f"{dialect.by_bytes(text)} = {dialect.bytes_literal(value)}"
             assert connection.ask(f"SELECT id FROM {by_each_driver.name} WHERE {condition}") == [{"id": number}]
+
+
+LARGE_VALUES = {  # of a number of bytes, by type
+    "LONGBLOB": "REPEAT('x', {0})",
+    "MEDIUMBLOB": "REPEAT('x', {0})",
+    "LONGTEXT CHARACTER SET latin1": "REPEAT('é', {0})",
+    "LONGTEXT": "REPEAT('x', {0} + 400000)",
+    "JSON": "CONCAT('\"', REPEAT('x', {0} + 400000), '\"')",
+    "MULTIPOINT": "ST_GeomFromText(CONCAT('MULTIPOINT(', REPEAT('1.1 1.1,', {0} DIV 8), '1.1 1.1)'))",
+}
+
+
+@pytest.mark.parametrize(("engine", "kind"), [*(("driver", kind) for kind in LARGE_VALUES), ("spark", "LONGBLOB")])
+def test_a_value_larger_than_the_server_sends_is_whole_or_an_error(by_each_driver, engine, kind):
+    """A function makes NULL of what is beyond max_allowed_packet, with a warning that nobody reads."""
+    pipeline, name, value = by_each_driver, by_each_driver.name, LARGE_VALUES[kind]
+    whole = kind == "MULTIPOINT" or (kind in {"LONGTEXT", "JSON"} and pipeline.driver != CONNECTOR_J)
+    pipeline.engine = engine
+    pipeline.put(b'{"id":1}\n{"id":2}')
+    pipeline.sql(f"CREATE TABLE {name} (id INT PRIMARY KEY, v {kind}, w INT)")
+    pipeline.sql(f"INSERT INTO {name} VALUES (1, {value.format(700_000)}, 5), (2, NULL, 6)")
+    pipeline.run()
+    expected = pipeline.output()
+    assert len(expected) > 700_000
+    assert expected.endswith(b",5\n2,,6\n")
+    pipeline.sql("SET GLOBAL max_allowed_packet = 1048576")
+    try:
+        if whole:
+            pipeline.run()
+            assert pipeline.output() == expected
+            return
+        with pytest.raises(TableError) as caught:
+            pipeline.run(language="en")
+    finally:
+        pipeline.sql("SET GLOBAL max_allowed_packet = 16777216")
+    assert caught.value.code == "value_too_large"
+    assert f"column 'v' in {pipeline.database.database}.{name}" in str(caught.value)
+    assert not english_in(caught.value)
 
 
 @pytest.mark.parametrize("names", ["cp932", "latin1", "utf8", "binary"])
