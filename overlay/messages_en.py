@@ -86,6 +86,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "Table {table} does not exist, or {user!r} may not read it{near}.",
         "Check db_name, table_name and, of PostgreSQL, schema_name in the secret, and the grants of the user.",
     ),
+    "table_unreadable": (
+        "Table {table} exists, but user {user!r} may not read any of its columns.",
+        "GRANT SELECT on it. If it is a view, check that the tables and columns it is made of still exist.",
+    ),
     "login_refused": (
         "The database at {host} refused the login of {user!r}.",
         "Check username and password in the secret {secret!r}.",

@@ -85,6 +85,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
         "シークレットの db_name、table_name (PostgreSQL では schema_name も)、ユーザーの権限を確認してください。",
     ),
+    "table_unreadable": (
+        "テーブル {table} はありますが、ユーザー {user!r} が読み取れる列がありません。",
+        "SELECT 権限を付与してください。ビューの場合は、元のテーブルと列が残っているか確認してください。",
+    ),
     "login_refused": (
         "データベース {host} がユーザー {user!r} のログインを拒否しました。",
         "シークレット {secret!r} の username と password を確認してください。",

@@ -102,8 +102,10 @@ def describe_with(connection: Connection, key: str, max_connections: int, limits
     columns = {column.name: column for column in dialect.columns(connection.ask, name, key)}
     readable = Verbatim(dialect.readable(name))
     if not columns:
-        near = near_miss(name.table, dialect.tables(connection.ask, name))
-        raise TableError("table_missing", user=Verbatim(database.secret.username), table=readable, near=near)
+        user, tables = Verbatim(database.secret.username), dialect.tables(connection.ask, name)
+        if name.table in tables:
+            raise TableError("table_unreadable", user=user, table=readable)
+        raise TableError("table_missing", user=user, table=readable, near=near_miss(name.table, tables))
     if key not in columns:
         near, listed = near_miss(key, columns), listed_names(columns)
         raise TableError("key_missing_in_table", table=readable, key=Verbatim(key), near=near, columns=listed)

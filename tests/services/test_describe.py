@@ -164,7 +164,10 @@ def test_columns_that_the_user_of_mysql_may_not_read_are_not_there(pipeline, cas
     values = {"id": "1", "a": "2", "b": "3"}
     for table_name, columns in ((name, of_table), (f"{name}_v", of_view)):
         if not columns:
-            with pytest.raises(TableError, match=f"demo.{table_name} does not exist, or '{name}' may not read it"):
+            told = (
+                f"exists, but user '{name}'" if case == "writing alone" else f"does not exist, or '{name}' may not read"
+            )
+            with pytest.raises(TableError, match=f"demo.{table_name} {told}"):
                 pipeline.describe(table_name=table_name, **login)
             continue
         table = pipeline.describe(table_name=table_name, **login)
@@ -175,6 +178,18 @@ def test_columns_that_the_user_of_mysql_may_not_read_are_not_there(pipeline, cas
         assert row == {column: values[column] for column in columns.split()}
 
 
+def test_a_view_whose_table_is_gone_is_told(by_each_driver):
+    pipeline, name = by_each_driver, by_each_driver.name
+    pipeline.sql(
+        f"CREATE TABLE {name} (id INT)", f"CREATE VIEW {name}_v AS SELECT id FROM {name}", f"DROP TABLE {name}"
+    )
+    with pytest.raises(TableError) as caught:
+        pipeline.describe(table_name=f"{name}_v")
+    assert f"demo.{name}_v" in str(caught.value)
+    assert "view" in str(caught.value)
+    assert "did you mean" not in str(caught.value)
+
+
 def test_columns_that_the_user_of_postgresql_may_not_read_are_not_there(on_postgresql):
     pipeline, name = on_postgresql, on_postgresql.name
     pipeline.sql(
@@ -182,7 +197,7 @@ def test_columns_that_the_user_of_postgresql_may_not_read_are_not_there(on_postg
         f"CREATE TABLE {name} AS SELECT 1 AS id, 2 AS a, 3 AS b",
     )
     login = {"username": name, "password": "reader"}
-    with pytest.raises(TableError, match=f"{name} does not exist, or '{name}' may not read it"):
+    with pytest.raises(TableError, match=f"{name} exists, but user '{name}' may not read any of its columns"):
         pipeline.describe(**login)
     pipeline.sql(f"GRANT SELECT (id, b), UPDATE (a) ON {name} TO {name}")
     assert pipeline.describe(**login).names == ("id", "b")
