@@ -14,7 +14,7 @@ SPATIAL_TYPES = {
 }
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 # Whose texts may be larger than max_allowed_packet: a function makes NULL of them (warning 1301, which nobody reads).
-LARGE_TYPES = SPATIAL_TYPES | {"blob", "mediumblob", "longblob", "text", "mediumtext", "longtext", "json"}
+LARGE_TYPES = {"blob", "mediumblob", "longblob", "text", "mediumtext", "longtext", "json"}
 _WHOLE_CHARSETS = {"ascii", "utf8", "utf8mb3", "utf8mb4"}  # whose texts are not made larger to be sent
 _OVERFLOW = f"{2**63 - 1} + "  # an error of the server where it is reached, which says what of: ER_DATA_OUT_OF_RANGE
 # What the text protocol sends as CAST(... AS CHAR) prints it, by Connector/J of MariaDB: half the work of the server
@@ -105,7 +105,9 @@ class MySQL(Dialect):
         parameters = {
             "connectTimeout": str(int(limits.connect_seconds * 1000)),
             "socketTimeout": str(int(limits.socket_seconds * 1000)),
-            "sessionVariables": f"net_write_timeout={client},lock_wait_timeout={lock}",
+            # The server's time zone and no SQL mode (one pads CHAR), whatever init_connect makes of a session.
+            "sessionVariables": f"net_write_timeout={client},lock_wait_timeout={lock},"
+            "time_zone=@@global.time_zone,sql_mode=''",
         }
         if driver.startswith("com.mysql."):
             parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set
@@ -157,9 +159,8 @@ class MySQL(Dialect):
 
     def wire_expression(self, column: TableColumn, driver: str) -> str:
         """The column itself where the protocol is text; Connector/J of MySQL streams by a cursor, which is binary."""
-        plain = column.type in PRINTED_TYPES and driver.startswith("org.mariadb.")
-        if column.type in LARGE_TYPES and column.charset not in _WHOLE_CHARSETS:
-            plain = False
+        whole = column.type not in LARGE_TYPES or column.charset in _WHOLE_CHARSETS
+        plain = whole and column.type in PRINTED_TYPES and driver.startswith("org.mariadb.")
         return self.quote_name(column.name) if plain else self.text_expression(column)
 
     def text(self, sql: str) -> str:

@@ -109,16 +109,14 @@ class SparkEngine:
         )
         gather = partial(workers.gather_facts, self._reading)
         rows = self._over_ranges().mapInArrow(gather, from_arrow_schema(workers.FACTS)).collect()
-        facts = sorted(((json.loads(row.message), row.hashes) for row in rows), key=lambda pair: pair[0]["range"])
-        for message, _ in facts:
-            if "error" in message:
-                raise error_from_data(message["error"])
-        records = [message["records"] for message, _ in facts]
+        rows.sort(key=lambda row: json.loads(row.message)["range"])
+        messages = _messages(rows)
+        records = [message["records"] for message in messages]
         self._starts = list(itertools.accumulate(records, initial=0))
-        self._facts = SourceFacts(sum(records), merged_columns(message["columns"] for message, _ in facts))
+        self._facts = SourceFacts(sum(records), merged_columns(message["columns"] for message in messages))
         self._filter = None
-        if all(hashes is not None for _, hashes in facts):
-            hashes = [np.frombuffer(hashes, np.uint32).astype(np.uint64) << np.uint64(32) for _, hashes in facts]
+        if all(row.hashes is not None for row in rows):
+            hashes = [np.frombuffer(row.hashes, np.uint32).astype(np.uint64) << np.uint64(32) for row in rows]
             self._filter = keys.KeyFilter.of_hashes(hashes)
         check_source(self._facts, self._settings)
         return self._facts
@@ -140,16 +138,15 @@ class SparkEngine:
         return retried(self._overlay, self._limits.later_waits, self._limits.patience_seconds)
 
     def _overlay(self) -> Counts:
-        source, table = self._facts, self._table
+        source, table, most = self._facts, self._table, self._limits.unmatched_ids
         log_plan(self.plan, self.plan_reason, source.records, table.rows)
         key_filter = self._filter if table.unique else None
         rows = table.rows if key_filter is None else min(source.records, table.rows)
         size = self._inputs.source_bytes + rows * self._row_bytes
         parallel = min(2 * self._parallelism, size // PARTITION_BYTES_MIN)
         self._set("spark.sql.shuffle.partitions", min(max(size // PARTITION_BYTES, parallel, 1), PARTITIONS_MAX))
-        self._set(
-            "spark.sql.execution.arrow.maxRecordsPerBatch", min(max(BATCH_BYTES // self._row_bytes, 1), BATCH_ROWS)
-        )
+        batch_rows = min(max(BATCH_BYTES // self._row_bytes, 1), BATCH_ROWS)
+        self._set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_rows)
         columns = output_columns(source.columns, table.names)
         joining = workers.Joining(
             columns=columns,
@@ -160,17 +157,16 @@ class SparkEngine:
             nonce=self._reading.nonce,
             form=self._settings.csv,
             bin_rows=-(-source.records // min(max(size // BIN_BYTES, 1), BINS_MAX)),
-            unmatched_ids=self._limits.unmatched_ids,
+            unmatched_ids=most,
         )
         # Rows have one an id and are cut to PARTITION_BYTES: sorting both sides would cost 5 of 47 core-seconds more.
         joined = self._records().join(self._rows(table, key_filter).hint("shuffle_hash"), "match", "full")
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
         lines = joined.mapInArrow(partial(workers.overlay_joined, joining), from_arrow_schema(workers.LINES))
         self._lines = self._kept(lines, columns, running=True)
-        counts = sum(map(counts_from_data, self._messages(self._lines.frame)), Counts())
-        counts.unmatched_ids = keys.merged_ids(
-            counts.unmatched_ids, self._limits.unmatched_ids, integer=table.has_integer_key
-        )
+        messages = _messages(self._lines.frame.where("message IS NOT NULL").select("message").collect())
+        counts = sum(map(counts_from_data, messages), Counts())
+        counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, most, integer=table.has_integer_key)
         lines_made = sum(rows for _, rows, _ in self._lines.bins)
         if lines_made != source.records:
             raise OutputError("rows_lost", expected=source.records, written=lines_made)
@@ -208,9 +204,8 @@ class SparkEngine:
             unmatched_ids=self._limits.unmatched_ids,
         )
         broadcast = None if key_filter is None else self._spark.sparkContext.broadcast(key_filter)
-        rows = frame.mapInArrow(
-            partial(workers.match_rows, reading, broadcast), from_arrow_schema(workers.row_schema(len(cells)))
-        )
+        match = partial(workers.match_rows, reading, broadcast)
+        rows = frame.mapInArrow(match, from_arrow_schema(workers.row_schema(len(cells))))
         if table.unique:
             return rows.withColumn("copies", F.lit(1).cast("bigint"))
         # The row that sorts first by its own texts; nulls come first, as everywhere in Spark.
@@ -229,19 +224,6 @@ class SparkEngine:
         with database_errors(self._table.database):
             bins = [(row.bin, row.rows, row.bytes) for row in sizes.where("bin IS NOT NULL").collect()]
         return Lines(frame, columns, sorted(bins), running)
-
-    def _messages(self, frame: DataFrame) -> list[dict[str, Any]]:
-        """What workers told.
-
-        Raises:
-            JobError: one of them met an error.
-        """
-        rows = frame.where("message IS NOT NULL").select("message").collect()
-        messages = [json.loads(row.message) for row in rows]
-        for message in messages:
-            if "error" in message:
-                raise error_from_data(message["error"])
-        return messages
 
     def _unmatched_lines(self) -> Lines:
         """The ids of the table that no record has, once each; integers by value, others by their bytes."""
@@ -278,9 +260,8 @@ class SparkEngine:
         form, limits = self._settings.csv, self._limits
         first = header(names or lines.columns, form)
         upload = begin_upload(stack, self._s3, self._settings, key)
-        size = part_size(sum(size for _, _, size in lines.bins), limits)
         least = limits.part_bytes_min * (1 if form.codec == "utf-8" else ENCODED_SHARE)
-        size = max(size, least)
+        size = max(part_size(sum(size for _, _, size in lines.bins), limits), least)
         plan = plan_parts(lines.bins, size, limits, running=lines.running)
         uploading = workers.Uploading(upload.target, form, lines.columns, first, size, self._reading.region, limits)
         if not plan:
@@ -289,14 +270,10 @@ class SparkEngine:
         numbers = self._spark.createDataFrame(plan, "bin int, part int, start bigint")
         ordered = lines.frame.join(F.broadcast(numbers), "bin").repartition(count, "part")
         ordered = ordered.sortWithinPartitions("part", "bin", "ordinal")
-        rows = (
-            ordered.select("part", (F.col("start") + F.col("ordinal") + 1).alias("row"), "line")
-            .mapInArrow(partial(workers.upload_lines, uploading), from_arrow_schema(workers.PARTS))
-            .collect()
-        )
-        for row in rows:
-            if row.message:
-                raise error_from_data(json.loads(row.message)["error"])
+        numbered = ordered.select("part", (F.col("start") + F.col("ordinal") + 1).alias("row"), "line")
+        send = partial(workers.upload_lines, uploading)
+        rows = numbered.mapInArrow(send, from_arrow_schema(workers.PARTS)).collect()
+        _messages(rows)
         expected, written = sum(rows for _, rows, _ in lines.bins), sum(row.rows for row in rows)
         if written != expected:
             raise OutputError("rows_lost", expected=expected, written=written)
@@ -308,6 +285,15 @@ class SparkEngine:
             frame.unpersist()
         for name, value in self._conf.items():
             self._spark.conf.unset(name) if value is None else self._spark.conf.set(name, value)
+
+
+def _messages(rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """What workers told in the column `message`; raises the JobError that the first of them met."""
+    messages = [json.loads(row.message) for row in rows if row.message]
+    for message in messages:
+        if "error" in message:
+            raise error_from_data(message["error"])
+    return messages
 
 
 def running_jobs(spark: SparkSession) -> str:

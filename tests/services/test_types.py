@@ -164,6 +164,26 @@ def test_texts_compare_byte_for_byte_whatever_the_collation(by_each_driver):
             assert connection.ask(f"SELECT id FROM {by_each_driver.name} WHERE {condition}") == [{"id": number}]
 
 
+def test_neither_time_zone_nor_sql_mode_of_a_session_changes_a_value(by_each_driver):
+    """TIMESTAMP is printed in the server's zone; CHAR without the blanks that one SQL mode pads it with."""
+    pipeline, name = by_each_driver, by_each_driver.name
+    pipeline.sql(
+        f'CREATE TABLE {name} (id CHAR(5) PRIMARY KEY, t TIMESTAMP NULL, `"` CHAR(9), f DOUBLE)',
+        f"INSERT INTO {name} VALUES ('k', '2026-01-02 03:04:05', 'a', 0.1)",
+        f"CREATE USER {name} IDENTIFIED BY 'pw'",
+        f"GRANT SELECT ON {name} TO {name}",
+    )
+    login = {"username": name, "password": "pw"}
+    expected = rows_of(pipeline, **login)
+    assert expected == [{"id": "k", "t": "2026-01-02 03:04:05", '"': "a", "f": "0.1"}]
+    modes = "PAD_CHAR_TO_FULL_LENGTH,ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE"
+    pipeline.sql(f'SET GLOBAL init_connect = \'SET time_zone = "+09:00", sql_mode = "{modes}"\'')
+    try:
+        assert rows_of(pipeline, **login) == expected
+    finally:
+        pipeline.sql("SET GLOBAL init_connect = ''")
+
+
 LARGE_VALUES = {  # of a number of bytes, by type
     "LONGBLOB": "REPEAT('x', {0})",
     "MEDIUMBLOB": "REPEAT('x', {0})",

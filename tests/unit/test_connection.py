@@ -28,7 +28,8 @@ def test_url_streams_and_times_out():
     assert database.driver == "com.mysql.cj.jdbc.Driver"
     assert database.url == (
         "jdbc:mysql://db:3306/shop?connectTimeout=10000&socketTimeout=600000"
-        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300&useCursorFetch=true"
+        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300,"
+        "time_zone=@@global.time_zone,sql_mode=''&useCursorFetch=true&processEscapeCodesForPrepStmts=false"
     )
     assert "p@ss" not in repr(database)
 
@@ -38,8 +39,8 @@ def test_times_are_those_of_the_limits():
     database = make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db:3306/shop"}, SECRET, limits)
     assert database.limits is limits
     assert database.url.endswith(
-        "?connectTimeout=1500&socketTimeout=2000&sessionVariables=net_write_timeout=1,lock_wait_timeout=3"
-        "&useCursorFetch=true"
+        "?connectTimeout=1500&socketTimeout=2000&sessionVariables=net_write_timeout=1,lock_wait_timeout=3,"
+        "time_zone=@@global.time_zone,sql_mode=''&useCursorFetch=true&processEscapeCodesForPrepStmts=false"
     )
 
 
@@ -62,7 +63,7 @@ def test_what_the_connection_says_wins():
     }
     assert make_database("c", properties, SECRET).url == (
         "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme&socketTimeout=600000"
-        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300,"
+        "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300,time_zone=@@global.time_zone,sql_mode='',"
         "character_set_client=utf8mb4,character_set_connection=utf8mb4,character_set_results=utf8mb4"
         "&allowLocalInfile=false&useSSL=true&trustServerCertificate=true"
     )

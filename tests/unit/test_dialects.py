@@ -39,7 +39,7 @@ def test_names_are_quoted_whatever_is_in_them():
 def test_text_expressions():
     assert MYSQL.text_expression(TableColumn("a`b", "int", "int(11)")) == "CAST(`a``b` AS CHAR CHARACTER SET utf8mb4)"
     assert MYSQL.text_expression(TableColumn("a", "bit", "bit(8)")) == "CAST(`a` + 0 AS CHAR CHARACTER SET utf8mb4)"
-    assert MYSQL.text_expression(TableColumn("a", "blob", "blob")) == "LOWER(HEX(`a`))"
+    assert MYSQL.text_expression(TableColumn("a", "binary", "binary(9)")) == "LOWER(HEX(`a`))"
     assert MYSQL.text_expression(TableColumn("a", "point", "point")) == "ST_AsText(`a`)"
     assert POSTGRESQL.text_expression(TableColumn('a"b', "integer", "integer")) == '"a""b"::text'
     assert POSTGRESQL.text_expression(TableColumn("a", "bytea", "bytea")) == "encode(\"a\", 'hex')"
@@ -140,13 +140,16 @@ def test_what_no_literal_is_known_of_is_not_looked_up(kind):
     assert kind == "text" or not POSTGRESQL.can_look_up(TableColumn("id", kind, kind, "UTF8"))
 
 
+ALWAYS = "time_zone=@@global.time_zone,sql_mode=''"
+
+
 def test_times_are_in_the_unit_of_each_driver():
     limits = replace(Limits(), connect_seconds=1.5, socket_seconds=2.5, client_seconds=3.5, lock_seconds=4.5)
     charsets = "".join(f",character_set_{name}=utf8mb4" for name in ("client", "connection", "results"))
     for driver, others in ((MARIADB, charsets), (CONNECTOR_J, "")):
         parameters = MYSQL.parameters(driver, tls=False, verified=False, limits=limits)
         assert (parameters["connectTimeout"], parameters["socketTimeout"]) == ("1500", "2500")
-        assert parameters["sessionVariables"] == "net_write_timeout=4,lock_wait_timeout=5" + others
+        assert parameters["sessionVariables"] == f"net_write_timeout=4,lock_wait_timeout=5,{ALWAYS}{others}"
     parameters = POSTGRESQL.parameters(POSTGRESQL.driver, tls=False, verified=False, limits=limits)
     assert (parameters["connectTimeout"], parameters["socketTimeout"]) == ("2", "3")
     session = POSTGRESQL.session(limits)
