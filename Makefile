@@ -59,7 +59,8 @@ test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the tests, on
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, README's commands, the bench, searches
-	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
+	@# Three processes on two cores, as a run under a fault waits more than it works.
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m long
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the README's steps, the workflow
 	$(PYTHON) -m pytest tests/deploy

@@ -250,7 +250,7 @@ def test_a_table_that_is_missing_under_a_hostile_name_is_only_missing(pipeline, 
     pipeline.put(b'{"id":1}')
     with pytest.raises(TableError, match="does not exist") as caught:
         pipeline.run(key=text)
-    assert caught.value.details["table"] == f"demo.{text}"
+    assert caught.value.details["table"] == f"demo.{text.strip()}"
 
 
 # SQL type, a value as SQL, its text. What tests/services/test_types.py has is not repeated.

@@ -28,6 +28,14 @@ TABLE_COLUMNS = ("id", "name", "note")
 BY_CONNECTOR_J = ", by the driver of MySQL"  # ends the name of a fault that MariaDB's meets otherwise
 OLD = b"the object of the last run\n"
 BOUND_SECONDS = 300.0
+# Requests to S3 as the proxy sees them, by what stands behind the method.
+SOURCE = r"/lake/in/fault"
+LIST = r"/lake\?.*prefix=out"
+PART = r"/lake/out/fault.*partNumber="
+COMPLETE = r"/lake/out/fault.*uploadId="
+WHOLE = r"/lake/out/fault\w*\.csv $"
+# Bytes of the result set of a scan; no other answer of the database is half as long.
+WITHIN = 600_000
 # What the job waits for, made short (docs/reliability.md has the values in use).
 SHORT = Limits(
     aws=AwsTimeouts(attempts=4, connect_seconds=3, read_seconds=4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests import figures
-from tests.runs.faults import page, test_faults, test_processes  # noqa: F401  they name the faults
+from tests.runs.faults import page, test_database_faults, test_faults, test_processes  # noqa: F401  they name the faults
 
 
 def test_the_page_lists_exactly_the_faults_that_are_tested():

@@ -21,17 +21,13 @@ import pytest
 
 from local.glue.deploy import Pipeline, deploy
 from tests.conftest import EXECUTORS_CONF, NUMBERS, ROOT
-from tests.runs.faults.conftest import OLD, Ended, Site
+from tests.runs.faults.conftest import OLD, PART, SOURCE, WHOLE, WITHIN, Ended, Site
 from tests.runs.faults.page import faults, record
 from tests.runs.faults.proxies import Handler, Plan, Reply, Rule
 
 pytestmark = pytest.mark.long
 
 METHODS = ("GET", "PUT", "POST", "DELETE", "HEAD")
-SOURCE = r"/lake/in/fault"
-PART = r"/lake/out/fault.*partNumber="
-WHOLE = r"/lake/out/fault\w*\.csv $"
-WITHIN = 600_000  # bytes of the result set of a scan
 START_SECONDS, STOP_SECONDS = 300, 60
 
 
