@@ -58,9 +58,9 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, README's commands, the bench, searches
+test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, README's commands, the bench, searches (LONG=tests/runs/faults)
 	@# Three processes on two cores, as a run under a fault waits more than it works.
-	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m long
+	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m long $(LONG)
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the README's steps, the workflow
 	$(PYTHON) -m pytest tests/deploy
