@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pymysql
 import pytest
 
+from overlay.table.jdbc import Connection
 from tests.runs.faults.conftest import BY_CONNECTOR_J, PART, ROWS, SHORT, SOURCE, WITHIN, Ended, Site
 from tests.runs.faults.page import faults
 from tests.runs.faults.proxies import Handler, Plan, Rule, after, close
@@ -195,30 +196,41 @@ LATER_LOCK = "database: table locked once the source is read"
 
 
 @contextlib.contextmanager
-def table_locked_later(site: Site, seconds: float | None) -> Iterator[None]:
-    """Locks the table when the source is read, for so many seconds (None: for good)."""
+def table_locked_later(site: Site, seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Locks the table when the source is read, for so many seconds (None: for good).
+
+    The driver engine may begin both at once: here its table waits for the lock.
+    """
+    locked, batches = threading.Event(), Connection.batches
+
+    def batches_of_a_locked_table(self: Connection, *arguments: Any) -> Iterator[Any]:
+        assert locked.wait(60)
+        yield from batches(self, *arguments)
+
     with contextlib.ExitStack() as stack:
 
         def lock(_handler: Handler) -> None:
             unlock = stack.enter_context(table_locked(site))
+            locked.set()
             if seconds is not None:
                 threading.Timer(seconds, unlock).start()
 
+        monkeypatch.setattr(Connection, "batches", batches_of_a_locked_table)
         site.aws.rules = [Rule("GET", SOURCE, after(lock))]
         yield
 
 
 @faults(f"{LATER_LOCK}, for two seconds")
-def test_a_later_lock_is_waited_for(site: Site, engine: str, fault: str) -> None:
-    with table_locked_later(site, 2):
+def test_a_later_lock_is_waited_for(site: Site, engine: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    with table_locked_later(site, 2, monkeypatch):
         ended = site.run()
     assert site.aws.rules[0].struck == 1
     site.rides_out(fault, ended)
 
 
 @faults(f"{LATER_LOCK}, for good", f"{LATER_LOCK}, for good{BY_CONNECTOR_J}")
-def test_a_later_lock_that_stays(site: Site, engine: str, fault: str) -> None:
-    with table_locked_later(site, None):
+def test_a_later_lock_that_stays(site: Site, engine: str, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    with table_locked_later(site, None, monkeypatch):
         ended = site.run()
     site.fails_cleanly(fault, ended, "Lock wait timeout")
 
