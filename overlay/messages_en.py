@@ -48,7 +48,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "source_missing": (
         "No source object at {url}.",
-        "Check --source_bucket and --source_key, and that the file arrived.",
+        "Check S3.source_bucket and S3.source_key in configs.json (--source_key), and that the file arrived.",
     ),
     "source_is_folder": (
         "No source object at {url}, but there are objects below {url}/.",
@@ -76,11 +76,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "key_missing_in_source": (
         "No record of {url} has the key column {key!r}{near}.",
-        "Columns found: {columns}. Correct them or set --key.",
+        "Columns found: {columns}. Correct them or set key in configs.json (--key).",
     ),
     "key_missing_in_table": (
         "Table {table} has no key column {key!r}{near}.",
-        "Columns found: {columns}. Set --key.",
+        "Columns found: {columns}. Set key in configs.json (--key).",
     ),
     "table_missing": (
         "Table {table} does not exist, or {user!r} may not read it{near}.",
@@ -124,11 +124,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "destination_missing": (
         "Destination bucket {bucket!r} does not exist.",
-        "Check --destination_bucket.",
+        "Check S3.destination_bucket in configs.json (--destination_bucket).",
     ),
     "not_encodable": (
         "{row}, column {column!r}: {encoding} has no character {character!r} (U+{codepoint}).",
-        "Replace the character at its origin, or set --csv_encoding to utf-8 or utf-8-sig.",
+        "Replace the character at its origin, or set csv.encoding in configs.json (--csv_encoding) to utf-8-sig.",
     ),
     "rows_lost": (
         "The output has {written} rows for {expected} source records; it was not published.",

@@ -47,7 +47,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "source_missing": (
         "入力ファイル {url} がありません。",
-        "--source_bucket と --source_key、ファイルの到着を確認してください。",
+        "configs.json の S3.source_bucket と S3.source_key (--source_key)、ファイルの到着を確認してください。",
     ),
     "source_is_folder": (
         "入力ファイル {url} はありませんが、{url}/ の下にオブジェクトがあります。",
@@ -75,11 +75,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "key_missing_in_source": (
         "{url} のどのレコードにもキー列 {key!r} がありません{near}。",
-        "見つかった列: {columns}。列名を直すか --key を設定してください。",
+        "見つかった列: {columns}。列名を直すか、configs.json の key (--key) を設定してください。",
     ),
     "key_missing_in_table": (
         "テーブル {table} にキー列 {key!r} がありません{near}。",
-        "見つかった列: {columns}。--key を設定してください。",
+        "見つかった列: {columns}。configs.json の key (--key) を設定してください。",
     ),
     "table_missing": (
         "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
@@ -123,11 +123,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "destination_missing": (
         "出力先バケット {bucket!r} がありません。",
-        "--destination_bucket を確認してください。",
+        "configs.json の S3.destination_bucket (--destination_bucket) を確認してください。",
     ),
     "not_encodable": (
         "{row}、列 {column!r}: 文字 {character!r} (U+{codepoint}) は {encoding} にありません。",
-        "元データの文字を置き換えるか、--csv_encoding を utf-8 か utf-8-sig にしてください。",
+        "元データの文字を置き換えるか、configs.json の csv.encoding (--csv_encoding) を utf-8-sig にしてください。",
     ),
     "rows_lost": (
         "入力 {expected} 件に対し出力が {written} 行になったため、公開しませんでした。",

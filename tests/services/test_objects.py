@@ -136,7 +136,7 @@ def test_a_missing_source_is_named(aws, changes):
         list_objects(settings)
     assert str(caught.value) == (
         f"No source object at s3://{settings.source_bucket}/objects/none/*.json. "
-        "Check --source_bucket and --source_key, and that the file arrived."
+        "Check S3.source_bucket and S3.source_key in configs.json (--source_key), and that the file arrived."
     )
     assert not english_in(caught.value)
 

@@ -489,7 +489,10 @@ def settings_for(bucket: str) -> Settings:
 def test_a_missing_bucket_is_named_before_and_while_it_is_written_to(s3):
     with pytest.raises(OutputError) as caught:
         check_destination(settings_for("nowhere"))
-    assert str(caught.value) == "Destination bucket 'nowhere' does not exist. Check --destination_bucket."
+    assert str(caught.value) == (
+        "Destination bucket 'nowhere' does not exist. "
+        "Check S3.destination_bucket in configs.json (--destination_bucket)."
+    )
     assert not english_in(caught.value)
     missing = UploadTarget("nowhere", "k", "id")
     with pytest.raises(OutputError, match="'nowhere' does not exist"), MultipartUpload(s3, missing, CSV):

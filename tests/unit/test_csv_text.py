@@ -187,7 +187,7 @@ def test_character_the_encoding_lacks_is_named(text, first_row, row, column):
         encoded(text.encode(), CsvFormat(encoding="cp932"), ["a", "b"], first_row)
     assert str(caught.value) == (
         f"{row}, column {column!r}: cp932 has no character '☃' (U+2603). "
-        "Replace the character at its origin, or set --csv_encoding to utf-8 or utf-8-sig."
+        "Replace the character at its origin, or set csv.encoding in configs.json (--csv_encoding) to utf-8-sig."
     )
     assert not english_in(caught.value)
 
