@@ -68,11 +68,11 @@ def list_objects(settings: Settings) -> list[SourceObject]:
         for item in listed
         if is_source_key(key := item["Key"], pattern) and not key.endswith("/") and key != report
     ]
-    shown = [item for item in objects if not _is_hidden(item.key, pattern)]
-    if len(shown) < len(objects):
-        LOG.info("%d objects whose names begin with _ or . are left out", len(objects) - len(shown))
-    if shown:
-        return shown
+    readable = [item for item in objects if not _is_hidden(item.key, pattern)]
+    if len(readable) < len(objects):
+        LOG.info("%d objects whose names begin with _ or . are left out", len(objects) - len(readable))
+    if readable:
+        return readable
     if any(item["Key"].startswith(f"{pattern}/") for item in listed):
         raise SourceError("source_is_folder", url=Verbatim(settings.source))
     raise SourceError("source_missing", url=Verbatim(settings.source))
