@@ -187,6 +187,7 @@ PHRASES: dict[str, str] = {
     "value_expected": "expected a value",
     "values_on_line": "more than one value on the line",
     "line_ends": "the line ends inside the record",
+    "indented": "an object over several lines; write one record a line, or the array without the object around it",
     "array_ends": "the file ends inside the array",
     "after_record": "expected ',' or ']' after a record",
     "after_array": "something follows the end of the array",

@@ -145,5 +145,6 @@ def _refuse_line(state: ParseState, chunk: Chunk, start: int, stop: int) -> NoRe
     except SCAN_ERRORS as error:
         at = min(error_position(error, start), stop)
         ends = isinstance(error, json.JSONDecodeError) and error.pos >= stop
-        problem = phrase("line_ends") if ends else reason(error)
+        within = phrase("indented") if chunk.text[start:stop].strip(BLANKS) == "{" else phrase("line_ends")
+        problem = within if ends else reason(error)
     state.malformed(chunk.byte_offset(at), problem, chunk.records_before + len(chunk.records))

@@ -85,6 +85,9 @@ def test_concatenated_gzip_members_are_one_file():
     assert len(read_records(gzip.compress(b'{"id":1}\n') + gzip.compress(b'{"id":2}\n'))) == 2
 
 
+INDENTED = "an object over several lines; write one record a line, or the array without the object around it"
+
+
 @pytest.mark.parametrize("range_bytes", [None, 5])
 @pytest.mark.parametrize(
     ("data", "record", "offset", "problem"),
@@ -93,7 +96,8 @@ def test_concatenated_gzip_members_are_one_file():
         (b'{"id":1}\n\n{"id":2', 2, 17, "the line ends inside the record"),
         (b'{"id":1}\n{"id":NaN}', 2, 9, "NaN is not JSON"),
         (b'{"id":1}\n{"id":-Infinity}', 2, 9, "-Infinity is not JSON"),
-        (b'{\n"id":1}', 1, 1, "the line ends inside the record"),
+        (b'{\n"id":1}', 1, 1, INDENTED),
+        (b'{\r\n  "records": [\r\n    {"id": 1}\r\n  ]\r\n}', 1, 2, INDENTED),  # the envelope of an export
         (b'{"id":1} {"id":2}', 1, 0, "more than one value on the line"),
         (b'{"id":1}\n{"id":"\xff"}', 2, 16, "not UTF-8 (invalid start byte)"),
         (b'{"id":1}\n{"id":"\\ud800"}', 2, 9, "half a surrogate pair in 'id'"),
