@@ -4,7 +4,7 @@ No repr shows password or webhook, no error quotes what the secret holds, and it
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -32,10 +32,7 @@ class Secret:
 
     def redact(self, text: str) -> str:
         """`text` without the password and the webhook (nor the webhook's path, which alone is the token)."""
-        hidden = (self.slack_webhook, urlsplit(self.slack_webhook).path.strip("/"), self.password)
-        for value in filter(None, hidden):
-            text = text.replace(value, "***")
-        return text
+        return hide(text, (self.slack_webhook, urlsplit(self.slack_webhook).path.strip("/"), self.password))
 
 
 def load_secret(settings: Settings) -> Secret:
@@ -117,6 +114,13 @@ def _trimmed(value: Any) -> Any:
 def is_webhook(value: object) -> bool:
     """Whether a value can be posted to, or is empty."""
     return isinstance(value, str) and (not value or split_url(value).scheme in {"https", "http"})
+
+
+def hide(text: str, values: Iterable[str]) -> str:
+    """`text` without any of some values; empty ones hide nothing."""
+    for value in filter(None, values):
+        text = text.replace(value, "***")
+    return text
 
 
 def split_url(url: str) -> SplitResult:

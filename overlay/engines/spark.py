@@ -10,7 +10,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
@@ -109,14 +109,14 @@ class SparkEngine:
         )
         gather = partial(workers.gather_facts, self._reading)
         rows = self._over_ranges().mapInArrow(gather, from_arrow_schema(workers.FACTS)).collect()
-        rows.sort(key=lambda row: json.loads(row.message)["range"])
-        messages = _messages(rows)
+        facts = sorted(((json.loads(row.message), row.hashes) for row in rows), key=lambda pair: pair[0]["range"])
+        messages = _checked(message for message, _ in facts)
         records = [message["records"] for message in messages]
         self._starts = list(itertools.accumulate(records, initial=0))
         self._facts = SourceFacts(sum(records), merged_columns(message["columns"] for message in messages))
         self._filter = None
-        if all(row.hashes is not None for row in rows):
-            hashes = [np.frombuffer(row.hashes, np.uint32).astype(np.uint64) << np.uint64(32) for row in rows]
+        if all(hashes is not None for _, hashes in facts):
+            hashes = [np.frombuffer(hashes, np.uint32).astype(np.uint64) << np.uint64(32) for _, hashes in facts]
             self._filter = keys.KeyFilter.of_hashes(hashes)
         check_source(self._facts, self._settings)
         return self._facts
@@ -164,8 +164,8 @@ class SparkEngine:
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
         lines = joined.mapInArrow(partial(workers.overlay_joined, joining), from_arrow_schema(workers.LINES))
         self._lines = self._kept(lines, columns, running=True)
-        messages = _messages(self._lines.frame.where("message IS NOT NULL").select("message").collect())
-        counts = sum(map(counts_from_data, messages), Counts())
+        rows = self._lines.frame.where("message IS NOT NULL").select("message").collect()
+        counts = sum(map(counts_from_data, _checked(json.loads(row.message) for row in rows)), Counts())
         counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, most, integer=table.has_integer_key)
         lines_made = sum(rows for _, rows, _ in self._lines.bins)
         if lines_made != source.records:
@@ -273,7 +273,7 @@ class SparkEngine:
         numbered = ordered.select("part", (F.col("start") + F.col("ordinal") + 1).alias("row"), "line")
         send = partial(workers.upload_lines, uploading)
         rows = numbered.mapInArrow(send, from_arrow_schema(workers.PARTS)).collect()
-        _messages(rows)
+        _checked(json.loads(row.message) for row in rows if row.message)
         expected, written = sum(rows for _, rows, _ in lines.bins), sum(row.rows for row in rows)
         if written != expected:
             raise OutputError("rows_lost", expected=expected, written=written)
@@ -287,13 +287,13 @@ class SparkEngine:
             self._spark.conf.unset(name) if value is None else self._spark.conf.set(name, value)
 
 
-def _messages(rows: Sequence[Any]) -> list[dict[str, Any]]:
-    """What workers told in the column `message`; raises the JobError that the first of them met."""
-    messages = [json.loads(row.message) for row in rows if row.message]
-    for message in messages:
+def _checked(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What workers told; raises the JobError that the first of them met."""
+    checked = list(messages)
+    for message in checked:
         if "error" in message:
             raise error_from_data(message["error"])
-    return messages
+    return checked
 
 
 def running_jobs(spark: SparkSession) -> str:

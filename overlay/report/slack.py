@@ -16,6 +16,7 @@ from overlay.aws import within
 from overlay.limits import Limits
 from overlay.report.result import Failure, LastRun, Result, collect_warnings
 from overlay.report.slack_text import Console, as_code, clip, date_text, duration, link, share, size_text, texts
+from overlay.secret import hide
 from overlay.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -162,10 +163,8 @@ def _deliver(webhook: str, payload: Mapping[str, Any], limits: Limits, deadline:
 
 def _redacted(body: str, webhook: str) -> str:
     """What an answer says (`invalid_blocks`), without the webhook, which the page of a proxy may quote."""
-    for part in (webhook, *urlsplit(webhook).path.split("/")):
-        if len(part) >= _TOKEN_LENGTH:
-            body = body.replace(part, "***")
-    return body[:_BODY_LIMIT]
+    parts = (part for part in urlsplit(webhook).path.split("/") if len(part) >= _TOKEN_LENGTH)
+    return hide(body, (webhook, *parts))[:_BODY_LIMIT]
 
 
 def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: int) -> tuple[bool, float | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
@@ -47,6 +49,16 @@ def settings_of_the_user(request):
     yield change
     with server.connect(autocommit=True) as client:
         client.execute("ALTER ROLE etl RESET ALL")
+
+
+@contextmanager
+def set_globally(pipeline, name: str, value: str):
+    """Sets a variable of the server for the sessions to come."""
+    pipeline.sql(f"SET GLOBAL {name} = {value}")
+    try:
+        yield
+    finally:
+        pipeline.sql(f"SET GLOBAL {name} = DEFAULT")
 
 
 def rows_of(pipeline, **secret: str) -> list[dict[str, str | None]]:
@@ -177,11 +189,9 @@ def test_neither_time_zone_nor_sql_mode_of_a_session_changes_a_value(by_each_dri
     expected = rows_of(pipeline, **login)
     assert expected == [{"id": "k", "t": "2026-01-02 03:04:05", '"': "a", "f": "0.1"}]
     modes = "PAD_CHAR_TO_FULL_LENGTH,ANSI_QUOTES,NO_BACKSLASH_ESCAPES,PIPES_AS_CONCAT,IGNORE_SPACE"
-    pipeline.sql(f'SET GLOBAL init_connect = \'SET time_zone = "+09:00", sql_mode = "{modes}"\'')
-    try:
+    session = f"SET time_zone = '+09:00', sql_mode = '{modes}'"
+    with set_globally(pipeline, "init_connect", f'"{session}"'):
         assert rows_of(pipeline, **login) == expected
-    finally:
-        pipeline.sql("SET GLOBAL init_connect = ''")
 
 
 LARGE_VALUES = {  # of a number of bytes, by type
@@ -207,16 +217,13 @@ def test_a_value_larger_than_the_server_sends_is_whole_or_an_error(by_each_drive
     expected = pipeline.output()
     assert len(expected) > 700_000
     assert expected.endswith(b",5\n2,,6\n")
-    pipeline.sql("SET GLOBAL max_allowed_packet = 1048576")
-    try:
+    with set_globally(pipeline, "max_allowed_packet", "1048576"):
         if whole:
             pipeline.run()
             assert pipeline.output() == expected
             return
         with pytest.raises(TableError) as caught:
             pipeline.run(language="en")
-    finally:
-        pipeline.sql("SET GLOBAL max_allowed_packet = 16777216")
     assert caught.value.code == "value_too_large"
     assert f"column 'v' in {pipeline.database.database}.{name}" in str(caught.value)
     assert not english_in(caught.value)
@@ -232,9 +239,8 @@ def test_texts_are_whole_whatever_the_server_makes_of_the_session_of_a_user(by_e
         f"INSERT INTO {name} VALUES ('客😀', '{text}', '日', '[\"{text}\"]')",
         f"CREATE USER {name} IDENTIFIED BY 'pw'",
         f"GRANT SELECT ON {name} TO {name}",
-        f"SET GLOBAL init_connect = 'SET NAMES {names}'",
     )
-    try:
+    with set_globally(pipeline, "init_connect", f"'SET NAMES {names}'"):
         login = {"username": name, "password": "pw"}
         row = {"id": "客😀", "名前": text, "e": "日", "j": f'["{text}"]'}
         assert rows_of(pipeline, **login) == [row]
@@ -242,5 +248,3 @@ def test_texts_are_whole_whatever_the_server_makes_of_the_session_of_a_user(by_e
         with Connection(pipeline.spark, table.database) as connection:
             literal = table.dialect.key_literal(table.key, "客😀")
             assert connection.ask(f"SELECT COUNT(*) AS n FROM {name} WHERE id = {literal}") == [{"n": "1"}]
-    finally:
-        pipeline.sql("SET GLOBAL init_connect = ''")

@@ -68,6 +68,9 @@ class Ended:
     uploads: list[Any]
 
 
+Strike = Callable[..., Ended]  # the fixture `strike`
+
+
 class Site:
     """The pipeline, its proxies, and what it must publish."""
 
@@ -189,7 +192,7 @@ def site(
 
 
 @pytest.fixture
-def strike(site: Site) -> Callable[..., Ended]:
+def strike(site: Site) -> Strike:
     """Runs the pipeline under rules of the one proxy and the plan of the other, which have to happen."""
 
     def run(rules: Sequence[Rule] = (), plan: Plan | None = None, **arguments: str) -> Ended:

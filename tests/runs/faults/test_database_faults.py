@@ -14,13 +14,12 @@ import pymysql
 import pytest
 
 from overlay.table.jdbc import Connection
-from tests.runs.faults.conftest import BY_CONNECTOR_J, PART, ROWS, SHORT, SOURCE, WITHIN, Ended, Site
+from tests.runs.faults.conftest import BY_CONNECTOR_J, PART, ROWS, SHORT, SOURCE, WITHIN, Site, Strike
 from tests.runs.faults.page import faults
 from tests.runs.faults.proxies import Handler, Plan, Rule, after, close
 
 pytestmark = pytest.mark.long
 
-Strike = Callable[..., Ended]
 T = TypeVar("T")
 
 

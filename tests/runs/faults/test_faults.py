@@ -10,7 +10,7 @@ import pytest
 
 from local.services.slack import Reply
 from tests.conftest import CLOSED_PORT
-from tests.runs.faults.conftest import COMPLETE, LIST, OLD, PART, SHORT, SHORTER, SOURCE, WHOLE, Ended, Site
+from tests.runs.faults.conftest import COMPLETE, LIST, OLD, PART, SHORT, SHORTER, SOURCE, WHOLE, Site, Strike
 from tests.runs.faults.page import faults, record
 from tests.runs.faults.proxies import (
     Handler,
@@ -26,7 +26,6 @@ from tests.runs.faults.proxies import (
 
 pytestmark = pytest.mark.long
 
-Strike = Callable[..., Ended]
 
 SECRET = "GetSecretValue"
 
