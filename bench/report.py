@@ -310,9 +310,8 @@ def overview(results: Mapping[str, Any]) -> Iterator[str]:
     names = list(dict.fromkeys(name for case in results["cases"] for name in case["runs"] if name != WARM))
     rows = (times(case, names) for case in results["cases"])
     yield from pipe_table(("source x table", *(NAMES[name] for name in names)), rows)
-    machine = results["machine"]
     yield ""
-    yield f"`{results['command']}`, {results['date']}, {machine['cpu']}, {machine['cores']} cores"
+    yield f"`{results['command']}`, {results['date']}, {results['machine']['cores']} cores"
 
 
 def times(case: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -333,9 +332,11 @@ def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             versions |= runs[-1].get("libraries", {})
     yield (
         "machine",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory'] / GIB:.0f} GiB, one for everything",
+        f"{machine['cores']} cores, {machine['memory'] / GIB:.0f} GiB, one for everything",
     )
-    yield "date", results["date"]
+    for measured in dict.fromkeys(case["measured"] for case in results["cases"]):
+        cases = [case_text(*case_size(case)) for case in results["cases"] if case["measured"] == measured]
+        yield f"measured {measured}", ", ".join(cases)
     yield "command", f"`{results['command']}`"
     yield "versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items(), key=str))
     for table in results["tables"]:
@@ -344,8 +345,8 @@ def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 
 
 METHOD = """\
-All of it is one run of one command. MariaDB and the S3 server (moto) are on the same machine, on loopback, and are
-shared by all. MariaDB has
+Each case is one run of one command on one machine. MariaDB and the S3 server (moto) are on it, too, on loopback, and
+are shared by all. MariaDB has
 {options},
 and the table has been read once before anybody is measured. The table has {columns} columns (Japanese text, decimals,
 datetimes, dates, nulls), the source is JSON Lines of 6 of them (in a case so named, one JSON array), in no order of the

@@ -75,7 +75,7 @@ def fit(results: Mapping[str, Any]) -> Model:
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """The model and what it says, as Markdown."""
     model = fit(results)
-    yield f"Measured on {results['date']} ({results['machine']['cpu']}, {results['machine']['cores']} cores):"
+    yield f"Measured on {results['machine']['cores']} cores ([benchmark.md](benchmark.md) has machines and dates):"
     yield ""
     yield f"- {model.fixed:.0f} s of the driver, however small the data are;"
     yield f"- {model.record:.1f} core-seconds for a million source records (parsed, shuffled, written);"
@@ -111,7 +111,7 @@ def engine_lines(results: Mapping[str, Any]) -> Iterator[str]:
     """What the job's choice of an engine rests on, and where it changes, as Markdown."""
     if measured := fit_driver(results):
         yield (
-            f"The driver engine on the same machine, in scans: {cost.DRIVER_FIXED:g} s, {measured[0]:.1f} s for a"
+            f"The driver engine, in scans: {cost.DRIVER_FIXED:g} s, {measured[0]:.1f} s for a"
             f" million source records and {measured[1]:.1f} s for a million rows."
         )
         yield ""

@@ -176,6 +176,7 @@ class Suite:
             self.results["cases"].append(
                 {
                     **size._asdict(),
+                    "measured": " ".join((self.results["date"], "on", self.results["machine"]["cpu"])),
                     "source_bytes": case.source_bytes,
                     "output_bytes": case.expected.bytes,
                     "runs": runs,

@@ -409,7 +409,9 @@ def results() -> dict[str, Any]:
         if size.rows > 2_000_000:
             runs["polars"] = [{"status": "out of memory", "at": "20k x 20M"}]
         runs["loop"] = [{"status": "skipped", "reason": "why"}] if size.array else [runs["loop"][0] | {"done": 100}]
-        cases.append({**size._asdict(), "source_bytes": 12 * MIB, "output_bytes": 11 * MIB, "runs": runs})
+        when = "2026-01-01 on another" if size.rows > 2_000_000 else "2026-01-02 on a processor"
+        sizes = {"source_bytes": 12 * MIB, "output_bytes": 11 * MIB}
+        cases.append({**size._asdict(), "measured": when, **sizes, "runs": runs})
     return {
         "date": "2026-01-02",
         "command": "python -m bench",
@@ -525,6 +527,8 @@ def test_page_tells_medians_statuses_and_remarks(results: dict[str, Any]) -> Non
     assert "| 1M x 2M | at least 200 x faster than the row-by-row loop | 200.00 x | met |" in page
     assert "\n13 met. Cases are source records x table rows." in page
     assert "`--some-option`" in page
+    assert "| measured 2026-01-02 on a processor | 30k x 50k, " in page
+    assert "| measured 2026-01-01 on another | 20k x 20M, " in page
     assert max(map(len, page.split("## Method")[1].split("| --- |")[0].splitlines())) <= 120
 
 
