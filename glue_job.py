@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Glue job, as a flowchart: a JSON file in S3 overlaid on a table in RDS by key, published as one CSV.
 
 Each stage is a room of the package `overlay` beside this file; CONTRIBUTING.md has the map. This is the only file that
