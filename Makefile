@@ -58,11 +58,11 @@ pictures: setup ## docs/slack.png and docs/report.png, of the demo
 test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the tests, on real databases, Spark, HTTP servers and Terraform
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not long"
 
-test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, README's commands, the bench, searches (LONG=tests/runs/faults)
+test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, the commands of the pages, the bench, searches (LONG=tests/runs/faults)
 	@# Three processes on two cores, as a run under a fault waits more than it works.
 	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m long $(LONG)
 
-tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the README's steps, the workflow
+tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the steps of the pages, the workflow
 	$(PYTHON) -m pytest tests/deploy
 
 soak: setup $(DRIVERS_STAMP) ## 10,000 generated sources and tables against the oracle, 30 minutes at most (SOAK_PAIRS, SOAK_MINUTES, SOAK_SEED)

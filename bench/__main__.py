@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from bench import plot, report, scaling
+from bench import japanese, plot, report, scaling
 from bench.measure import ROOT
 from bench.stage import SERVER_OPTIONS, Stage
 from bench.suite import CONTESTANTS, GRID, Options, Suite, check_peers, command_line, estimate, parse_cases
@@ -18,6 +18,7 @@ from local.services.processes import ServiceError, exit_on_sigterm
 
 RUN_SECONDS = 600
 DOCS = ROOT / "docs"
+LANGUAGES = {"ja": "", "en": ".en"}  # with what stands before the suffix of a page
 BEGIN, END = "<!-- made by make bench -->", "<!-- end -->"
 
 
@@ -44,18 +45,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def render(folder: Path) -> None:
-    """Makes page and plot of the JSON, and prints the tables."""
+    """Makes pages and plots of the JSON, and prints the tables."""
     results = json.loads((folder / "benchmark.json").read_text())
-    (folder / "benchmark.md").write_text(report.markdown(results, SERVER_OPTIONS))
-    (folder / "benchmark.svg").write_text(plot.svg(results))
+    for language, suffix in LANGUAGES.items():
+        (folder / f"benchmark{suffix}.md").write_text(report.markdown(results, SERVER_OPTIONS, language))
+        (folder / f"benchmark{suffix}.svg").write_text(plot.svg(results, language))
     print("\n".join(report.terminal(results)))
     if folder == DOCS:
-        fill_block(ROOT / "README.md", report.overview(results))
-        fill_block(ROOT / "README.en.md", report.overview(results))
         try:
-            fill_block(DOCS / "scaling.md", scaling.lines(results))
+            lines = list(scaling.lines(results))
         except ValueError as error:
             print(f"docs/scaling.md stays as it was: {error}.")
+            return
+        fill_block(DOCS / "scaling.en.md", lines)
+        fill_block(DOCS / "scaling.md", map(japanese.line, lines))
 
 
 def fill_block(page: Path, lines: Iterable[str]) -> None:

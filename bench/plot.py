@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import escape
 
+from bench import japanese
 from bench.data import size_text
 from bench.measure import GIB
 from bench.report import JOB, NAMES, PLAIN, SPARK, Summary, case_size, summary
 
+TITLE = "Time and peak memory against size of source and table"
+ABOUT = "Lower is better. Both axes are logarithmic. A line ends where its contestant ran out of time or memory."
 WIDTH, PANEL_HEIGHT = 960, 250
 LEFT, TOP, GAP_X, GAP_Y, BOTTOM = 70, 132, 40, 60, 55
 # Colours that people with colour blindness tell apart, on light and on dark; the symbol says it once more.
@@ -108,12 +111,12 @@ def mark(name: str, x: float, y: float) -> str:
     return f'<path class="mark" transform="translate({x} {y})" d="{SYMBOLS[LOOKS[name][2]]}"/>'
 
 
-def legend(names: list[str]) -> Iterator[str]:
+def legend(names: list[str], say: Callable[[str], str]) -> Iterator[str]:
     """Names in rows of three."""
     for number, name in enumerate(names):
         x, y = LEFT + (0, 297, 594)[number % 3], 50 + number // 3 * 22
         line = f'<path class="line" d="M{x} {y}h22"/>{mark(name, x + 11, y)}'
-        yield f'<g class="{name}">{line}</g><text x="{x + 30}" y="{y + 4}">{escape(NAMES[name])}</text>'
+        yield f'<g class="{name}">{line}</g><text x="{x + 30}" y="{y + 4}">{escape(say(NAMES[name]))}</text>'
 
 
 def axes(x: Scale, y: Scale, sizes: list[int], *, first: bool) -> Iterator[str]:
@@ -135,8 +138,9 @@ def curve(name: str, values: list[tuple[int, float]], x: Scale, y: Scale) -> str
     return f'<g class="{name}"><path class="line" d="M{line}"/>{"".join(mark(name, *pixel) for pixel in pixels)}</g>'
 
 
-def svg(results: Mapping[str, Any]) -> str:
+def svg(results: Mapping[str, Any], language: str) -> str:
     """The plot: time above memory, a column for each size of the table, both axes logarithmic."""
+    say = japanese.phrase if language == "ja" else str
     cases = line_cases(results)
     tables = sorted({case["rows"] for case in cases})
     sizes = sorted({case["records"] for case in cases})
@@ -145,10 +149,10 @@ def svg(results: Mapping[str, Any]) -> str:
     height = TOP + len(QUANTITIES) * (PANEL_HEIGHT + GAP_Y) - GAP_Y + BOTTOM
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
-        "<title>Time and peak memory against size of source and table</title>",
+        f"<title>{say(TITLE)}</title>",
         f'{styles()}<rect class="back" width="{WIDTH}" height="{height}"/>',
-        f'<text x="{LEFT}" y="26">Lower is better. A line ends where its contestant ran out of time or memory.</text>',
-        *legend(names),
+        f'<text x="{LEFT}" y="26">{say(ABOUT)}</text>',
+        *legend(names, say),
     ]
     for row, quantity in enumerate(QUANTITIES):
         curves = points(results, quantity)
@@ -158,8 +162,10 @@ def svg(results: Mapping[str, Any]) -> str:
         for column, rows in enumerate(tables):
             left = round(LEFT + column * (panel + GAP_X), 1)
             x = Scale(sizes[0] / 1.5, sizes[-1] * 1.5, left, round(left + panel, 1))
-            parts.append(f'<text x="{left}" y="{down + 12}">{quantity.title} (table of {size_text(rows)} rows)</text>')
+            title = say(f"{quantity.title} (table of {size_text(rows)} rows)")
+            parts.append(f'<text x="{left}" y="{down + 12}">{title}</text>')
             parts += axes(x, y, sorted({case["records"] for case in cases if case["rows"] == rows}), first=column == 0)
             parts += [curve(name, curves[name, rows], x, y) for name in names if (name, rows) in curves]
-    parts.append(f'<text x="{WIDTH / 2}" y="{height - 12}" text-anchor="middle">records of the source</text></svg>')
+    axis = say("records of the source")
+    parts.append(f'<text x="{WIDTH / 2}" y="{height - 12}" text-anchor="middle">{axis}</text></svg>')
     return "\n".join(parts) + "\n"

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench import japanese
 from bench.data import COLUMNS, CaseSize, size_text
 from bench.measure import GIB
 
@@ -306,12 +307,10 @@ def pipe_table(header: Sequence[str], rows: Iterator[tuple[str, ...]]) -> Iterat
 
 
 def overview(results: Mapping[str, Any]) -> Iterator[str]:
-    """Seconds of all on all cases, for the README."""
+    """Seconds of all on all cases."""
     names = list(dict.fromkeys(name for case in results["cases"] for name in case["runs"] if name != WARM))
     rows = (times(case, names) for case in results["cases"])
     yield from pipe_table(("source x table", *(NAMES[name] for name in names)), rows)
-    yield ""
-    yield f"`{results['command']}`, {results['date']}, {results['machine']['cores']} cores"
 
 
 def times(case: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
@@ -344,13 +343,14 @@ def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield f"table of {size_text(table['rows'])}", f"{size}, COUNT(*) {table['count_seconds']:.2f} s"
 
 
+METHOD_MARK = "(method)"
 METHOD = """\
 Each case is one run of one command on one machine. MariaDB and the S3 server (moto) are on it, too, on loopback, and
 are shared by all. MariaDB has
 {options},
 and the table has been read once before anybody is measured. The table has {columns} columns (Japanese text, decimals,
 datetimes, dates, nulls), the source is JSON Lines of 6 of them (in a case so named, one JSON array), in no order of the
-ids. Each case has {repeats} of each contestant, in turns, each round begun by another contestant; the tables show
+ids. Each case has {repeats} runs of each contestant, in turns, each round begun by another contestant; the tables show
 medians.
 
 - **time** is what a contestant does from the first byte read to the object in S3. Starting Python and importing
@@ -382,35 +382,37 @@ medians.
 """
 
 
-def markdown(results: Mapping[str, Any], options: Sequence[str]) -> str:
+def markdown(results: Mapping[str, Any], options: Sequence[str], language: str) -> str:
     """The page."""
-    method = METHOD.format(
+    lines = list(english_lines(results))
+    method = METHOD if language == "en" else japanese.METHOD
+    if language == "ja":
+        lines = [japanese.line(line) for line in lines]
+    filled = method.format(
         options=" ".join(f"`{option}`" for option in options),
         columns=len(COLUMNS),
-        repeats=f"{results['repeats']} runs" if results["repeats"] > 1 else "1 run",
+        repeats=results["repeats"],
         heap=results["heap"].upper().replace("G", " GB"),
-        limit=f"{results['seconds_limit'] / 60:g}",
+        limit=f"{results['seconds_limit'] / 60:.2g}",
     )
+    end = next(number for number, line in enumerate(lines) if line == METHOD_MARK)
+    return "\n".join([*lines[:end], filled, *lines[end + 1 :]]) + "\n"
+
+
+def english_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """The page but for its method."""
     verdicts = list(targets(results))
-    lines = [
-        "# Benchmark",
-        "",
-        "The job against what one would write instead. Made by `make bench`; not edited by hand.",
-        "",
-        "![time and memory against size](benchmark.svg)",
-        "",
-        "## Targets met and missed",
-        "",
-        *pipe_table(
-            ("case", "target", "measured", ""),
-            ((target.case, target.target, target.measured, target.verdict) for target in verdicts),
-        ),
-        "",
-        f"{tally(verdicts)}. Cases are source records x table rows. Times are without the start of the Spark session.",
-        "Before: the job when it had one engine, on two cores, 2026-11-24; compare on the same machine alone.",
-        "",
-    ]
+    yield from ("# Benchmark", "", "[日本語](benchmark.md)", "")
+    yield "The job against what one would write instead. Made by `make bench`; not edited by hand."
+    yield from ("", "![time and memory against size](benchmark.en.svg)", "", "## All at a glance", "")
+    yield from overview(results)
+    yield from ("", "## Targets met and missed", "")
+    rows = ((target.case, target.target, target.measured, target.verdict) for target in verdicts)
+    yield from pipe_table(("case", "target", "measured", ""), rows)
+    yield ""
+    yield f"{tally(verdicts)}. Cases are source records x table rows. Times are without the start of the Spark session."
+    yield "Before: the job when it had one engine, on two cores, 2026-11-24; compare on the same machine alone."
+    yield ""
     for case in results["cases"]:
-        lines += [f"## {case_title(case)}", "", *pipe_table(HEADER, case_rows(case)), ""]
-    lines += ["## Method", "", method, *pipe_table(("", ""), machine_rows(results))]
-    return "\n".join(lines) + "\n"
+        yield from (f"## {case_title(case)}", "", *pipe_table(HEADER, case_rows(case)), "")
+    yield from ("## Method", "", METHOD_MARK, *pipe_table(("", ""), machine_rows(results)))

@@ -75,7 +75,7 @@ def fit(results: Mapping[str, Any]) -> Model:
 def lines(results: Mapping[str, Any]) -> Iterator[str]:
     """The model and what it says, as Markdown."""
     model = fit(results)
-    yield f"Measured on {results['machine']['cores']} cores ([benchmark.md](benchmark.md) has machines and dates):"
+    yield f"Measured on {results['machine']['cores']} cores ([benchmark](benchmark.en.md) has machines and dates):"
     yield ""
     yield f"- {model.fixed:.0f} s of the driver, however small the data are;"
     yield f"- {model.record:.1f} core-seconds for a million source records (parsed, shuffled, written);"

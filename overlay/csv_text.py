@@ -1,4 +1,4 @@
-"""CSV text: columns of values in, lines in the encoding of the output out (RFC 4180; README, "merge rules")."""
+"""CSV text: columns of values in, lines in the encoding of the output out (RFC 4180; docs/merge-rules.en.md)."""
 
 import codecs
 import csv

@@ -1,4 +1,4 @@
-"""The README's way from nothing to a scheduled job and the runbook, as they are written, on moto and MariaDB."""
+"""The way of the pages from nothing to a scheduled job, and how it is operated, as written, on moto and MariaDB."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.long
 
-SECTIONS = {"README.en.md": ("Deploy", "Operate"), "README.md": ("デプロイ", "運用")}
+PAGES = ("README", "docs/deployment", "docs/github-actions", "docs/operations")
 
 
 def blocks_of(text: str, kind: str = "sh") -> list[str]:
@@ -34,11 +34,10 @@ def blocks_of(text: str, kind: str = "sh") -> list[str]:
     return [textwrap.dedent(block) for block in re.findall(rf"```{kind}\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE)]
 
 
-def section_blocks(file: str) -> list[str]:
-    """The shell blocks of the two sections."""
-    text = (ROOT / file).read_text(encoding="utf-8")
-    parts = {part.partition("\n")[0]: part for part in text.split("\n## ")}
-    return [block for name in SECTIONS[file] for block in blocks_of(parts[name])]
+def page_blocks(page: str, suffix: str = ".en") -> list[str]:
+    """The shell blocks of a page, without those that run something of this repository."""
+    text = (ROOT / f"{page}{suffix}.md").read_text(encoding="utf-8")
+    return [block for block in blocks_of(text) if not block.startswith("make ")]
 
 
 @dataclass
@@ -47,16 +46,25 @@ class Shell:
 
     folder: Path
     environment: dict[str, str]
-    blocks: Iterator[str] = field(default_factory=lambda: iter(section_blocks("README.en.md")))
+    blocks_left: set[str] = field(default_factory=lambda: {block for page in PAGES for block in page_blocks(page)})
 
     def follow(self, *words: str, **replaced: str) -> str:
-        """Runs the next block, which must hold the words; its output."""
-        block = next(self.blocks)
-        for word in words:
-            assert word in block
+        """Runs the one block of the pages that holds the words; its output."""
+        (block,) = {block for page in PAGES for block in page_blocks(page) if all(word in block for word in words)}
+        self.blocks_left.discard(block)
         for old, new in replaced.items():
             assert f'"{old}"' in block
             block = block.replace(f'"{old}"', json.dumps(new))
+        return self.do(block)
+
+    def apply(self) -> str:
+        """Runs the block that only deploys, as it stands in several sections."""
+        (block,) = {
+            text
+            for text in page_blocks("docs/operations")
+            if re.fullmatch(r"terraform plan.*\nterraform apply.*\n", text)
+        }
+        self.blocks_left.discard(block)
         return self.do(block)
 
     def do(self, script: str) -> str:
@@ -81,32 +89,10 @@ class Shell:
         path.write_text(json.dumps(settings, indent=2))
 
 
-class Runbook:
-    """The commands of the runbook, whatever their order; `blocks_left` are those that did not run yet."""
-
-    def __init__(self, user: Shell) -> None:
-        self._user = user
-        self._text = (ROOT / "docs" / "runbook.en.md").read_text(encoding="utf-8")
-        self.blocks_left = set(blocks_of(self._text))
-
-    def follow(self, *words: str) -> str:
-        """Runs the block that holds the words; its output."""
-        (block,) = (text for text in set(blocks_of(self._text)) if all(word in text for word in words))
-        self.blocks_left.discard(block)
-        return self._user.do(block)
-
-    def apply(self) -> None:
-        """Runs the block that only deploys, as it stands in several sections."""
-        (block,) = (
-            text for text in set(blocks_of(self._text)) if re.fullmatch(r"terraform plan.*\nterraform apply.*\n", text)
-        )
-        self.blocks_left.discard(block)
-        self._user.do(block)
-
-    def statements(self) -> list[str]:
-        """The SQL of the runbook."""
-        blocks = blocks_of(self._text, "sql")
-        return [statement for block in blocks for statement in block.split(";\n") if statement]
+def sql_statements() -> list[str]:
+    """The SQL of the operations."""
+    text = (ROOT / "docs" / "operations.en.md").read_text(encoding="utf-8")
+    return [statement for block in blocks_of(text, "sql") for statement in block.split(";\n") if statement]
 
 
 @pytest.fixture
@@ -145,8 +131,9 @@ def credentials(slack: SlackReceiver, database: MariaDB, *names: str) -> str:
     return json.dumps(dict.fromkeys(names, entry))
 
 
-def test_both_readmes_hold_the_same_commands():
-    assert section_blocks("README.md") == section_blocks("README.en.md")
+@pytest.mark.parametrize("page", PAGES)
+def test_both_languages_hold_the_same_commands(page):
+    assert page_blocks(page, "") == page_blocks(page) != []
 
 
 def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
@@ -175,36 +162,33 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
         settings = settings.replace(f"<{placeholder}>", value)
     (user.folder / "common_settings.json").write_text(settings)
     user.do("git add -A && git commit -qm settings")
-    user.follow(
-        "TF_VAR_credentials",
+    log = user.follow(
+        "export TF_VAR_credentials",
         etl=database.user,
         secret=database.password,
         **{"https://hooks.slack.com/services/T/B/X": slack.webhook},
     )
-
-    log = user.follow("terraform init", "terraform plan", "terraform apply", "terraform output jobs")
-    assert '"schedule" = "cron(0 18 * * ? *) UTC"' in log
-    assert "JobRunId" in user.follow("start-job-run", "filter-log-events")
+    assert "Apply complete" in log
+    assert "JobRunId" in log
+    assert '"schedule" = "cron(0 18 * * ? *) UTC"' in user.follow("terraform output jobs", "filter-log-events")
     assert aws.client("glue").get_trigger(Name="job-customers-schedule")["Trigger"]["Schedule"] == "cron(0 18 * * ? *)"
     run_job(aws, "job-customers")
     published = aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
     assert published.count(b"\n") > 2
 
     roles_of_the_workflow(user, aws)
-    runbook = Runbook(user)
-    operate(runbook, aws, published)
-    take_over_a_table(runbook, database)
+    operate(user, aws, published)
+    take_over_a_table(database)
     add_a_pipeline(user, aws, slack, database)
-    rotate_a_password_and_change_the_schedule(user, runbook, aws, slack, database)
-    backfill(user, runbook, aws, slack, database)
-    roll_back(user, runbook, aws)
-    assert runbook.blocks_left == set()
+    rotate_a_password_and_change_the_schedule(user, aws, slack, database)
+    backfill(user, aws, slack, database)
+    roll_back(user, aws)
 
-    assert "[" in user.follow("get-job-runs")
+    assert "[" in user.follow("ExecutionTime, MaxCapacity")
     user.follow("terraform destroy")
     assert aws.client("glue").list_jobs()["JobNames"] == []
     assert published == aws.client("s3").get_object(Bucket="lake", Key="out/customers.csv")["Body"].read()
-    assert next(user.blocks, None) is None
+    assert user.blocks_left == set()
 
 
 def roles_of_the_workflow(user: Shell, aws: Aws) -> None:
@@ -225,38 +209,38 @@ def roles_of_the_workflow(user: Shell, aws: Aws) -> None:
             assert words in text
 
 
-def operate(runbook: Runbook, aws: Aws, published: bytes) -> None:
+def operate(user: Shell, aws: Aws, published: bytes) -> None:
     output = {"Bucket": "lake", "Key": "out/customers.csv"}
     s3, glue = aws.client("s3"), aws.client("glue")
-    assert "s3://lake/out/customers.csv" in runbook.follow("export JOB")
-    assert "SUCCEEDED" in runbook.follow("get-job-runs", "--max-results 5")
-    runbook.follow("filter-log-events")
+    assert "s3://lake/out/customers.csv" in user.follow("export JOB")
+    assert "SUCCEEDED" in user.follow("get-job-runs", "--max-results 5")
+    user.follow("filter-log-events", "?STAGE")
 
-    runbook.follow("put-bucket-versioning")
+    user.follow("put-bucket-versioning", '"$BUCKET"')
     s3.put_object(**output, Body=b"wrong")
     s3.put_object(Bucket="lake", Key="out/customers.csv.old", Body=b"another key with this prefix")
-    assert "True" in runbook.follow("list-object-versions", "--output table")
-    runbook.follow("copy-object")
+    assert "True" in user.follow("list-object-versions", "--output table")
+    user.follow("copy-object")
     assert s3.get_object(**output)["Body"].read() == published
 
     for _ in range(2):
         s3.create_multipart_upload(**output)
-    runbook.follow("list-multipart-uploads")
+    user.follow("list-multipart-uploads")
     assert not s3.list_multipart_uploads(Bucket="lake").get("Uploads")
-    runbook.follow("list-multipart-uploads")
+    user.follow("list-multipart-uploads")
 
     ids = [run["Id"] for run in glue.get_job_runs(JobName="job-customers")["JobRuns"]]
-    assert json.loads(runbook.follow('start-job-run --job-name "$JOB"'))["JobRunId"] not in ids
-    stopped = json.loads(runbook.follow("batch-stop-job-run"))["SuccessfulSubmissions"][0]["JobRunId"]
+    assert json.loads(user.follow('start-job-run --job-name "$JOB"'))["JobRunId"] not in ids
+    stopped = json.loads(user.follow("batch-stop-job-run"))["SuccessfulSubmissions"][0]["JobRunId"]
     assert glue.get_job_run(JobName="job-customers", RunId=stopped)["JobRun"]["JobRunState"] == "STOPPED"
     glue.get_job_runs(JobName="job-customers")  # moto's runs go on when they are looked at
 
-    runbook.follow("stop-trigger", "start-trigger")
+    user.follow("stop-trigger", "start-trigger")
     assert glue.get_trigger(Name="job-customers-schedule")["Trigger"]["State"] == "ACTIVATED"
 
 
-def take_over_a_table(runbook: Runbook, database: MariaDB) -> None:
-    statements = [statement.replace("shop.", f"{database.database}.") for statement in runbook.statements()]
+def take_over_a_table(database: MariaDB) -> None:
+    statements = [statement.replace("shop.", f"{database.database}.") for statement in sql_statements()]
     with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
@@ -267,7 +251,7 @@ def take_over_a_table(runbook: Runbook, database: MariaDB) -> None:
         assert cursor.execute("SELECT id FROM customers LIMIT 1") == 1
 
 
-def backfill(user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
+def backfill(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
     glue = aws.client("glue")
     path = user.folder / "configs.json"
     before = path.read_text()
@@ -276,7 +260,7 @@ def backfill(user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, data
     )
     names = ("customers", "vip", "customers-backfill")
     user.environment["TF_VAR_credentials"] = credentials(slack, database, *names)
-    runbook.follow("job-customers-backfill")
+    user.follow("job-customers-backfill")
     arguments = glue.get_job_runs(JobName="job-customers-backfill")["JobRuns"][0]["Arguments"]
     assert arguments["--destination_file"] == "backfill/old.csv"
 
@@ -286,13 +270,11 @@ def backfill(user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, data
 def add_a_pipeline(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
     user.edit(vip={"S3.destination_file": "out/vip.csv"})
     user.environment["TF_VAR_credentials"] = credentials(slack, database, "customers", "vip")
-    user.follow("terraform plan -out=tfplan", "terraform apply tfplan")
+    user.apply()
     assert sorted(aws.client("glue").list_jobs()["JobNames"]) == ["job-customers", "job-vip"]
 
 
-def rotate_a_password_and_change_the_schedule(
-    user: Shell, runbook: Runbook, aws: Aws, slack: SlackReceiver, database: MariaDB
-) -> None:
+def rotate_a_password_and_change_the_schedule(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
     with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE USER rotated IDENTIFIED BY 'new-p4ss'")
         cursor.execute(f"GRANT SELECT ON {database.database}.* TO rotated")
@@ -302,21 +284,21 @@ def rotate_a_password_and_change_the_schedule(
     user.edit(vip={"SecretsManager.credentials_version": 2})
     path = user.folder / "configs.json"
     path.write_text(path.read_text().replace("cron(0 18 * * ? *)", "cron(30 20 * * ? *)"))
-    assert "cron(30 20 * * ? *)" in runbook.follow("get-trigger")
+    assert "cron(30 20 * * ? *)" in user.follow("get-trigger")
     arguments = aws.client("glue").get_job(JobName="job-vip")["Job"]["DefaultArguments"]
     stored = aws.client("secretsmanager").get_secret_value(SecretId=arguments["--secret_name"])["SecretString"]
     assert json.loads(stored)["password"] == "new-p4ss"
     run_job(aws, "job-vip")
 
 
-def roll_back(user: Shell, runbook: Runbook, aws: Aws) -> None:
+def roll_back(user: Shell, aws: Aws) -> None:
     def script() -> str:
         return aws.client("glue").get_job(JobName="job-vip")["Job"]["Command"]["ScriptLocation"]
 
     before = script()
     user.do("git add -A && git commit -qm vip\necho '# changed' >> glue_job.py\ngit commit -qam script")
-    runbook.apply()
+    user.apply()
     assert script() != before
     assert sorted(aws.client("glue").list_jobs()["JobNames"]) == ["job-customers", "job-vip"]
-    runbook.follow("git revert")
+    user.follow("git revert")
     assert script() == before

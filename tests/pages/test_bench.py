@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import copy
 import json
+import re
 import sys
 import textwrap
 import xml.etree.ElementTree as ET
@@ -14,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from bench import data, plot, report, scaling
-from bench.__main__ import BEGIN, END, main, parse
+from bench import data, japanese, plot, report, scaling
+from bench.__main__ import BEGIN, END, LANGUAGES, main, parse
 from bench.data import CaseSize
 from bench.measure import GIB, ROOT, Bounds, Measured, measure
 from bench.report import JOB, MET, MISSED, NOT_MEASURED, PLAIN, SPARK, WARM, case_size
@@ -493,7 +494,7 @@ def test_runs_before_one_that_ran_out_count_and_it_is_told(results: dict[str, An
     largest = results["cases"][-1]["runs"]
     largest["duckdb"] = [one_run(50.0, 3.0), one_run(54.0, 5.0), {"status": "out of memory"}]
     largest["pandas"] = [one_run(50.0, 3.0), {"status": "failed"}]
-    page = report.markdown(results, [])
+    page = report.markdown(results, [], "en")
     assert "| 52.0 | 50.0 - 54.0 | 9.0 | 4.00 | 57.0 | 2 runs, then out of memory |" in page
     assert "| pandas merge + SQLAlchemy/PyMySQL | failed | - |" in page
 
@@ -508,7 +509,7 @@ def test_peer_that_breaks_is_no_peer_beaten(results: dict[str, Any]) -> None:
 
 def test_page_tells_medians_statuses_and_remarks(results: dict[str, Any]) -> None:
     runs_of(results, 20_000, 2_000_000)["pandas"][0]["differs"] = ["column qty"]
-    page = report.markdown(results, ["--some-option"])
+    page = report.markdown(results, ["--some-option"], "en")
     assert "## 20k x 2M (source 12.0 MiB, CSV 11.0 MiB)" in page
     assert "## array of 5M x 2M (source" in page
     started = "Spark session started in 4.0 s before"
@@ -533,14 +534,14 @@ def test_page_tells_medians_statuses_and_remarks(results: dict[str, Any]) -> Non
 
 
 def test_plot_is_wellformed_for_both_themes_and_has_a_curve_for_each(results: dict[str, Any]) -> None:
-    text = plot.svg(results)
+    text = plot.svg(results, "en")
     root = ET.fromstring(text)
     groups = [element.get("class") for element in root.iter("{http://www.w3.org/2000/svg}g")]
     # Each has its legend and a curve in six panels, but for the peer that finished on two tables alone.
     assert collections.Counter(filter(None, groups)) == {**dict.fromkeys(plot.LOOKS, 7), "polars": 5}
     assert {looks[2] for looks in plot.LOOKS.values()} == plot.SYMBOLS.keys()
     assert "prefers-color-scheme:dark" in text
-    assert text == plot.svg(copy.deepcopy(results))
+    assert text == plot.svg(copy.deepcopy(results), "en")
     numbers = [float(y) for y in (e.get("y") for e in root.iter("{http://www.w3.org/2000/svg}text")) if y]
     assert min(numbers) > 0
     assert max(numbers) < float((root.get("viewBox") or "").split()[3])
@@ -554,8 +555,9 @@ def test_report_renders_page_and_plot_from_the_json(
     out = capsys.readouterr().out
     assert "200.00 x" in out
     assert "Targets: 13 met" in out
-    assert (tmp_path / "benchmark.md").read_text().startswith("# Benchmark\n")
-    assert (tmp_path / "benchmark.svg").read_text() == plot.svg(results)
+    assert (tmp_path / "benchmark.en.md").read_text().startswith("# Benchmark\n")
+    assert (tmp_path / "benchmark.md").read_text().startswith("# ベンチマーク\n")
+    assert (tmp_path / "benchmark.en.svg").read_text() == plot.svg(results, "en")
 
 
 def test_model_gives_back_what_made_the_numbers(results: dict[str, Any]) -> None:
@@ -614,11 +616,31 @@ def test_cases_are_added_to_those_that_were_measured(results: dict[str, Any], tm
 
 def test_pages_show_what_was_measured() -> None:
     results = json.loads((ROOT / "docs" / "benchmark.json").read_text())
-    assert (ROOT / "docs" / "benchmark.md").read_text() == report.markdown(results, SERVER_OPTIONS)
-    assert (ROOT / "docs" / "benchmark.svg").read_text() == plot.svg(results)
-    overview, model = "\n".join(report.overview(results)), "\n".join(scaling.lines(results))
-    for name, text in (("README.md", overview), ("README.en.md", overview), ("docs/scaling.md", model)):
-        assert f"{BEGIN}\n\n{text}\n\n{END}" in (ROOT / name).read_text()
+    model = list(scaling.lines(results))
+    for language, suffix in LANGUAGES.items():
+        page = ROOT / "docs" / f"benchmark{suffix}.md"
+        assert page.read_text() == report.markdown(results, SERVER_OPTIONS, language)
+        assert page.with_suffix(".svg").read_text() == plot.svg(results, language)
+        text = "\n".join(map(japanese.line, model) if language == "ja" else model)
+        assert f"{BEGIN}\n\n{text}\n\n{END}" in (ROOT / "docs" / f"scaling{suffix}.md").read_text()
+
+
+def test_japanese_pages_have_no_english_sentence(results: dict[str, Any]) -> None:
+    measured = json.loads((ROOT / "docs" / "benchmark.json").read_text())
+    lines = [*map(japanese.line, report.english_lines(results)), *map(japanese.line, report.english_lines(measured))]
+    lines += map(japanese.line, scaling.lines(measured))
+    lines += re.findall(">([^<]+)</t", plot.svg(measured, "ja"))
+    prose = [re.sub(r"`[^`]*`|^\| バージョン .*|column \w+", "", line) for line in lines if line != report.METHOD_MARK]
+    assert [line for line in prose if re.search(r"[a-z]{2,} [a-z]{2,}", line)] == []
+
+
+def test_phrase_fills_in_words_that_are_looked_up() -> None:
+    assert japanese.phrase("1.21 x of DuckDB, table as Arrow") == "DuckDB (テーブルは Arrow) の 1.21 倍"
+    assert (
+        japanese.line("| 1M x 2M | 2.5 s | lookup plan; driver engine |")
+        == "| 1M x 2M | 2.5 秒 | lookup、driver エンジン |"
+    )
+    assert japanese.line("said by nobody") == "said by nobody"
 
 
 def test_missing_peers_are_told_of_before_anything_is_started(monkeypatch: pytest.MonkeyPatch) -> None:

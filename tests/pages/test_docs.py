@@ -21,12 +21,14 @@ from tests.conftest import ROOT
 from tools.docs import settings, troubleshooting
 from tools.docs.__main__ import begin, pages, with_block
 
-PAIRS = [("README.md", "README.en.md"), ("docs/runbook.md", "docs/runbook.en.md")]
-PAIRS += [("docs/troubleshooting.md", "docs/troubleshooting.en.md")]
-PAGES = sorted(
-    {*itertools.chain.from_iterable(PAIRS), "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "docs/scaling.md"}
+BOTH = (
+    "README",
+    "SECURITY",
+    *(f"docs/{name}" for name in ("merge-rules", "deployment", "configuration", "github-actions")),
 )
-READMES = {"ja": "README.md", "en": "README.en.md"}
+BOTH += tuple(f"docs/{name}" for name in ("operations", "troubleshooting", "scaling", "benchmark"))
+PAIRS = [(f"{page}.md", f"{page}.en.md") for page in BOTH]
+PAGES = sorted({*itertools.chain.from_iterable(PAIRS), "CONTRIBUTING.md", "CHANGELOG.md"})
 TEXTS = {"ja": messages_ja.TEXTS, "en": messages_en.TEXTS}
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 CELL_END = re.compile(r"(?<!\\)\|")
@@ -99,7 +101,7 @@ def test_defaults_of_the_schema_are_those_of_terraform():
     }
 
 
-@pytest.mark.parametrize("page", READMES.values())
+@pytest.mark.parametrize("page", ["docs/configuration.md", "docs/configuration.en.md"])
 def test_every_job_argument_has_a_row(page):
     rows = "\n".join(line.split("|")[1] for line in prose(page).splitlines() if line.startswith("| `--"))
     arguments = re.findall(r"`--(\w+)`", rows)
@@ -184,7 +186,7 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         yield from statements(getattr(statement, "body", []))
 
 
-@pytest.mark.parametrize(("language", "page"), READMES.items())
+@pytest.mark.parametrize(("language", "page"), {"ja": "docs/operations.md", "en": "docs/operations.en.md"}.items())
 def test_diagram_shows_the_stages_of_a_run(language, page):
     (diagram,) = (text for kind, text in FENCE.findall(page_text(page)) if kind == "mermaid")
     stages = stages_of_the_job()
@@ -295,6 +297,20 @@ def structure(page: str) -> list[str]:
 @pytest.mark.parametrize(("japanese", "english"), PAIRS)
 def test_both_languages_have_the_same_structure(japanese, english):
     assert structure(japanese) == structure(english)
+
+
+@pytest.mark.parametrize("readme", PAIRS[0])
+def test_every_page_is_in_the_index(readme):
+    index = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", prose(readme))}
+    pages_of_language = {page for page in PAGES if page in {"CONTRIBUTING.md", "CHANGELOG.md"}}
+    pages_of_language |= {pair[PAIRS[0].index(readme)] for pair in PAIRS[1:]} | {"docs/reliability.md", "LICENSE"}
+    assert pages_of_language <= index
+
+
+@pytest.mark.parametrize("readme", PAIRS[0])
+def test_settings_in_the_readme_are_those_to_fill_in(readme):
+    blocks = [json.loads(code) for kind, code in FENCE.findall(page_text(readme)) if kind == "json"]
+    assert json.loads(page_text("configs.json")) in blocks
 
 
 @pytest.mark.parametrize("page", PAGES)

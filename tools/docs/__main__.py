@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tools.docs import architecture, settings, troubleshooting
+from tools.docs import architecture, comparison, settings, troubleshooting
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = {"ja": "", "en": ".en"}  # with what stands before the suffix of a page
@@ -37,7 +37,8 @@ def pages() -> Mapping[Path, str]:
     texts: dict[Path, str] = {}
     for language, suffix in LANGUAGES.items():
         tables_of_pages = {
-            ROOT / f"README{suffix}.md": settings.tables(language),
+            ROOT / f"README{suffix}.md": comparison.tables(language),
+            ROOT / "docs" / f"configuration{suffix}.md": settings.tables(language),
             ROOT / "docs" / f"troubleshooting{suffix}.md": troubleshooting.tables(language),
         }
         for path, tables in tables_of_pages.items():
