@@ -335,7 +335,7 @@ def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
     )
     for measured in dict.fromkeys(case["measured"] for case in results["cases"]):
         cases = [case_text(*case_size(case)) for case in results["cases"] if case["measured"] == measured]
-        yield f"measured {measured}", ", ".join(cases)
+        yield f"measured {measured}", "; ".join(cases)
     yield "command", f"`{results['command']}`"
     yield "versions", ", ".join(f"{name} {version}" for name, version in sorted(versions.items(), key=str))
     for table in results["tables"]:

@@ -528,8 +528,8 @@ def test_page_tells_medians_statuses_and_remarks(results: dict[str, Any]) -> Non
     assert "| 1M x 2M | at least 200 x faster than the row-by-row loop | 200.00 x | met |" in page
     assert "\n13 met. Cases are source records x table rows." in page
     assert "`--some-option`" in page
-    assert "| measured 2026-01-02 on a processor | 30k x 50k, " in page
-    assert "| measured 2026-01-01 on another | 20k x 20M, " in page
+    assert "| measured 2026-01-02 on a processor | 30k x 50k; " in page
+    assert "| measured 2026-01-01 on another | 20k x 20M; " in page
     assert max(map(len, page.split("## Method")[1].split("| --- |")[0].splitlines())) <= 120
 
 
