@@ -6,6 +6,7 @@ one Slack message. Slack, the exit status and the output agree.
 
 import json
 import logging
+import os
 import signal
 import threading
 import time
@@ -27,13 +28,12 @@ from overlay.report.run_report import Reporter, utc_now
 from overlay.report.slack import failure_message, post_to_slack, success_message
 from overlay.report.slack_text import visible
 from overlay.secret import Secret, find_webhook, load_secret
-from overlay.settings import LANGUAGES, Settings, parse_arguments, read_settings
+from overlay.settings import Settings, parse_arguments, read_settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
 from overlay.table.jdbc import Spark
 
 LOG = logging.getLogger(__name__)
-TRACE_PREFIX = "    | "
 
 
 class Stop:
@@ -162,8 +162,7 @@ class Run:
 
     def succeed(self, output: Output) -> Result:
         """Tells the log, the run report, Slack and the metrics of a success; nothing here can fail the run."""
-        assert self._secret
-        assert self._reporter
+        assert self._secret and self._reporter
         result = self._result(output)
         LOG.info("RESULT %s", json.dumps(result.as_dict(), ensure_ascii=False))
         self._reporter.success(result)
@@ -218,19 +217,22 @@ class Run:
             LOG.warning("the engine was not closed: %s", type(error).__name__)
 
     def _explain(self, error: BaseException) -> JobError:
-        """The JobError behind an exception, with secrets taken out; logs the stack trace."""
+        """The JobError behind an exception, with secrets taken out; logs it as its readers are told of it.
+
+        The stack trace of what has a message would only bury that.
+        """
         redact = self._secret.redact if self._secret else str
-        LOG.error("stage %s failed", self.stage.stage)
-        for line in redact("".join(traceback.format_exception(error))).splitlines():
-            LOG.error("%s%s", TRACE_PREFIX, line)
         failure = error if isinstance(error, JobError) else None
         if self._stop.begun.is_set() and not (failure and failure.code == "output_unsure"):
             failure = JobError("stopped")  # whatever else broke with the JVM
+        level = logging.DEBUG if failure else logging.ERROR
+        for line in redact("".join(traceback.format_exception(error))).splitlines():
+            LOG.log(level, "    | %s", line)
         if failure is None:
             problem = f"{type(error).__name__}: {telling_line(str(error))[:500]}"
             failure = JobError("unexpected", problem=Verbatim(problem))
         failure.redact(redact)
-        LOG.error("%s", failure)
+        LOG.error("%s → %s", *failure.message(_language(self._arguments)))
         return failure
 
     def _tell(self, failure: JobError) -> None:
@@ -251,10 +253,13 @@ class Run:
         return aws.within(seconds, "finding the webhook", lambda: find_webhook(self._arguments, self._limits)) or ""
 
 
+def _language(arguments: Mapping[str, str]) -> str:
+    return "en" if arguments.get("language") == "en" else "ja"
+
+
 def describe_failure(error: JobError, arguments: Mapping[str, str], progress: Progress, since: str) -> Failure:
     """What Slack is told of a failed run, as far as its unchecked arguments say."""
-    job, language = arguments.get("JOB_NAME", "?"), arguments.get("language", "ja")
-    language = language if language in LANGUAGES else "ja"
+    job, language = arguments.get("JOB_NAME", "?"), _language(arguments)
     bucket, key = arguments.get("destination_bucket"), arguments.get("destination_file")
     unchanged = bucket and key and progress.stage != "commit" and error.code != "output_unsure"
     return Failure(
@@ -288,8 +293,11 @@ class OneLine(logging.Formatter):
 
 
 def log_to_stderr() -> None:
-    """Lets the log of the job go where Glue takes it from."""
+    """Lets the log of the job go where Glue takes it from.
+
+    A run with `--customer-driver-env-vars CUSTOMER_LOG_LEVEL=DEBUG` logs the stack traces of known errors, too.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(handlers=[handler], force=True)
-    logging.getLogger("overlay").setLevel(logging.INFO)
+    logging.getLogger("overlay").setLevel("DEBUG" if os.environ.get("CUSTOMER_LOG_LEVEL") == "DEBUG" else "INFO")

@@ -22,7 +22,12 @@ def main() -> None:
     awsglue.job.Job = standins.Job
     sys.argv = sys.argv[1:]
     sys.path.remove(str(Path(__file__).parent))  # the script must not see our modules
-    runpy.run_path(sys.argv[0], run_name="__main__")
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except Exception as error:
+        if any(kind.__name__ == "JobError" for kind in type(error).__mro__):
+            sys.exit(1)  # its log has said it, in the language of the run
+        raise
 
 
 if __name__ == "__main__":

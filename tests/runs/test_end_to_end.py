@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import glue_job
 from local.glue.deploy import ARTIFACTS, Pipeline, deploy
 from local.glue.service import client, read_definition, role_credentials, run_job, script_arguments
 from local.services.aws import Aws
-from overlay.errors import JobError
+from overlay.errors import JobError, SourceError, Verbatim
 from overlay.limits import Limits
 from reference import oracle
 from tests.conftest import EXECUTORS_CONF, NUMBERS, ROOT
@@ -119,6 +120,9 @@ def test_the_deployed_job_publishes_what_the_oracle_says(aws, slack, deployed, d
     assert [message["text"].splitlines()[0] for message in slack.messages] == [f"✅ {deployed.job}: published"]
     for secret in (database.password, slack.webhook):
         assert secret not in log
+    assert f"The CSV begins: s3://lake/{deployed.destination_file}\n  {expected.csv.decode().splitlines()[0]}\n" in log
+    [page] = re.findall(r"the run report +(\S+)", log)
+    assert deployed.job in (ROOT / page).read_text()
 
 
 def test_the_deployed_job_reads_postgresql(aws, slack, postgresql):
@@ -136,7 +140,10 @@ def test_a_failed_job_exits_with_1_and_one_message(aws, slack, deployed, databas
     process = command(aws, "run", deployed.job, "--source_key", "in/nope.json")
     log, _ = process.communicate(timeout=180)
     assert process.returncode == 1
-    assert "SourceError: No source object at s3://lake/in/nope.json." in log.splitlines()[-1]
+    cause, hint = SourceError("source_missing", url=Verbatim("s3://lake/in/nope.json")).message("ja")
+    assert log.splitlines()[-3:] == ["入力の読み取りで失敗しました", cause, hint]
+    before = log.split("\nブラウザーで開くページ")[0]
+    assert (before.count(cause), before.count(hint), log.count("Traceback")) == (1, 1, 0)
     [message] = slack.messages
     assert message["text"].splitlines()[0] == f"❌ {deployed.job}: 失敗しました (入力の読み取り)"
     for secret in (database.password, slack.webhook):

@@ -209,6 +209,22 @@ def test_wrong_source(ready, slack, caplog, engine, data, message):
     assert slack.messages
 
 
+@pytest.mark.parametrize(("level", "traces"), [(logging.INFO, 0), (logging.DEBUG, 1)])
+def test_log_of_a_known_error_has_its_words_once(ready, caplog, level, traces):
+    with caplog.at_level(level, "overlay"), pytest.raises(JobError) as caught:
+        ready.run(source_key="in/nope.json", language="ja")
+    for text in caught.value.message("ja"):
+        assert caplog.text.count(text) == 1
+    assert ("Traceback" in caplog.text) == bool(traces)
+
+
+def test_log_of_an_unknown_error_has_its_stack_trace(ready, caplog, monkeypatch):
+    monkeypatch.setattr("glue_job.check_destination", lambda settings: 1 / 0)
+    with pytest.raises(JobError, match="ZeroDivisionError: division by zero"):
+        ready.run()
+    assert "ZeroDivisionError" in caplog.text.split("Traceback (most recent call last):")[1]
+
+
 def test_key_missing_in_table(ready_on_each, slack, caplog):
     ready, quote_name = ready_on_each, ready_on_each.dialect.quote_name
     ready.sql(f"ALTER TABLE {ready.name} RENAME COLUMN {quote_name('id')} TO {quote_name('Id')}")
