@@ -221,6 +221,7 @@ TEXTS: dict[str, str] = {
     "output": "Output",
     "seconds": "Duration",
     "duration": "{minutes} min {seconds} s",
+    "short_duration": "{seconds} s",
     "since": "Failing since",
     "few_ids": "few ids, and an index on the key",
     "small_table": "a small table",

@@ -15,6 +15,7 @@ import jsonschema
 from botocore.exceptions import BotoCoreError, ClientError
 
 from local.services.processes import ServiceError
+from overlay.report.slack_text import duration
 from overlay.report.slack_text import texts as texts_of_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,7 +38,7 @@ TEXTS = {
         "from_source": "入力",
         "from_table": "テーブル",
         "from_empty": "空",
-        "ids": "テーブルにしかない id",
+        "ids": "テーブルのみの id",
         "more": "他 {count} 件",
         "listed": "一覧: {url} ({rows} 件)",
         "none": "なし",
@@ -217,11 +218,11 @@ def stages_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
         row(
             texts[stage["stage"]],
             bar(("gap", share_of(stage["start"], whole)), ("source", max(share_of(stage["seconds"], whole), 0.003))),
-            f"{stage['seconds']:,.1f} s",
+            duration(stage["seconds"], report["language"]),
         )
         for stage in report["stages"]
     ]
-    return card(f"{texts['stages']}: {report['seconds']:,.1f} s", *lines)
+    return card(f"{texts['stages']}: {duration(report['seconds'], report['language'])}", *lines)
 
 
 def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
@@ -254,7 +255,7 @@ def ids_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
 
 def facts_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     """The run itself: its id and time, engine and plan, the size of its output, since when it fails."""
-    facts = {texts["run"]: report["run_id"] or "-", texts["seconds"]: f"{report['seconds']:,.1f} s"}
+    facts = {texts["run"]: report["run_id"] or "-", texts["seconds"]: duration(report["seconds"], report["language"])}
     if "output" in report:
         choices = ((report[name], report[f"{name}_reason"]) for name in ("engine", "plan"))
         facts[texts["engine"]] = " · ".join(f"{name} ({texts[reason]})" if reason else name for name, reason in choices)

@@ -77,7 +77,7 @@ def duration(seconds: float, language: str) -> str:
     """Writes a time span in minutes and seconds, or in seconds alone below a minute."""
     minutes, whole_seconds = divmod(round(seconds), 60)
     if not minutes:
-        return f"{seconds:.1f} s"
+        return texts(language)["short_duration"].format(seconds=f"{seconds:,.1f}")
     return texts(language)["duration"].format(minutes=f"{minutes:,}", seconds=whole_seconds)
 
 
