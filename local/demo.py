@@ -267,12 +267,16 @@ def step(name: str, language: str) -> Iterator[None]:
 
 
 def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
-    """The pictures of docs/: the pages of this run, and what Slack shows of one that fails."""
-    wrong = {"--source_key": "in/customer.json"}
-    run_job(PIPELINE.job, wrong, environment=aws.environment(), output=subprocess.DEVNULL)
+    """The pictures of docs/: the report of this run; of Slack a run that has every warning, and the second failure."""
     folder = outcome.folder(PIPELINE.job)
-    browser.picture(outcome.write_slack_page(PIPELINE.job, slack.messages), ROOT / "docs" / "slack.png", 720, 760)
     browser.picture(folder / "report.html", ROOT / "docs" / "report.png", 900, 1420)
+    lines = sample_source().splitlines()
+    doubtful = b"\n".join([*lines[: RECORDS // 3], lines[0], b'{"name": "nobody"}'])
+    aws.client("s3").put_object(Bucket=PIPELINE.source_bucket, Key="in/doubtful.json", Body=doubtful)
+    for key in ("in/doubtful.json", "in/customer.json", "in/customer.json"):
+        run_job(PIPELINE.job, {"--source_key": key}, environment=aws.environment(), output=subprocess.DEVNULL)
+    _, warned, _, failed = slack.messages
+    browser.picture(outcome.write_slack_page(PIPELINE.job, [warned, failed]), ROOT / "docs" / "slack.png", 720, 860)
 
 
 def start(

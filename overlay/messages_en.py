@@ -222,6 +222,7 @@ TEXTS: dict[str, str] = {
     "seconds": "Duration",
     "duration": "{minutes} min {seconds} s",
     "short_duration": "{seconds} s",
+    "size": "{size} bytes",
     "since": "Failing since",
     "few_ids": "few ids, and an index on the key",
     "small_table": "a small table",

@@ -221,6 +221,7 @@ TEXTS: dict[str, str] = {
     "seconds": "所要時間",
     "duration": "{minutes} 分 {seconds} 秒",
     "short_duration": "{seconds} 秒",
+    "size": "{size} バイト",
     "since": "連続失敗の開始",
     "few_ids": "id が少なく、キーにインデックスがある",
     "small_table": "小さなテーブル",

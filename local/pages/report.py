@@ -101,7 +101,8 @@ code { font: 13px ui-monospace, "Noto Sans Mono CJK JP", monospace; background: 
 .ids { display: flex; flex-wrap: wrap; gap: 6px; margin: 0; }
 .warning { border-left: 4px solid var(--table); } .error { border-left: 4px solid var(--bad); }
 p { margin: 0 0 8px; overflow-wrap: anywhere; } p:last-child { margin: 0; }
-@media (max-width: 560px) { .row { grid-template-columns: 96px 1fr 92px; } }
+@media (max-width: 560px) { .row { grid-template-columns: 84px 1fr 108px; font-size: 12px; }
+  .row > :last-child { white-space: nowrap; } }
 """
 HEAD = (
     '<!doctype html><html lang="{language}"><head><meta charset="utf-8">'

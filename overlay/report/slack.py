@@ -46,7 +46,7 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
     choices = ((result.engine, result.engine_reason), (result.plan, result.plan_reason))
     facts = summary | {
         words["engine"]: " · ".join(f"{name} ({words[reason]})" if reason else name for name, reason in choices),
-        words["output"]: f"{as_code(result.output, NAME_LIMIT)}\n{size_text(result.bytes)}",
+        words["output"]: f"{as_code(result.output, NAME_LIMIT)}\n{size_text(result.bytes, language)}",
     }
     paragraphs = _unmatched_paragraph(settings, result, console)
     paragraphs += collect_warnings(result, last, language).values()

@@ -81,9 +81,9 @@ def duration(seconds: float, language: str) -> str:
     return texts(language)["duration"].format(minutes=f"{minutes:,}", seconds=whole_seconds)
 
 
-def size_text(size: int) -> str:
+def size_text(size: int, language: str) -> str:
     """Writes a number of bytes, in MiB from one MiB on."""
-    return f"{size:,} bytes" if size < MIB else f"{size / MIB:,.1f} MiB"
+    return texts(language)["size"].format(size=f"{size:,}") if size < MIB else f"{size / MIB:,.1f} MiB"
 
 
 def date_text(moment: str) -> str:

@@ -65,7 +65,7 @@ def test_success_message(language, title, unmatched, summary):
     assert payload["text"] == f"{title}\n{summary}"
     assert message_texts[0] == title
     assert unmatched in message_texts
-    for fact in ("\n1,000 (83.3%)", "\n240 (10.0%)", "`s3://lake/out/a.csv`\n98,765 bytes", "scan (", "`jr_1`"):
+    for fact in ("\n1,000 (83.3%)", "\n240 (10.0%)", "`s3://lake/out/a.csv`\n98,765 ", "scan (", "`jr_1`"):
         assert any(fact in text for text in message_texts)
     assert any(texts(language)["many_ids"] in text for text in message_texts)
 
@@ -310,4 +310,5 @@ def test_time_spans_are_in_minutes_and_seconds(seconds, english, japanese):
 
 @pytest.mark.parametrize(("size", "text"), [(0, "0 bytes"), (98_765, "98,765 bytes"), (5 * 2**20, "5.0 MiB")])
 def test_sizes_are_in_mib_from_one_on(size, text):
-    assert size_text(size) == text
+    assert size_text(size, "en") == text
+    assert size_text(size, "ja") == text.replace("bytes", "バイト")

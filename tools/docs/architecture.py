@@ -55,7 +55,7 @@ TEXTS = {
         "spark": "spark エンジン",
         "spark_note": "大規模: 全ワーカー",
         "database": "RDS のテーブル",
-        "database_note": "MySQL, MariaDB, PostgreSQL",
+        "database_note": "MySQL、MariaDB、PostgreSQL",
         "source": "S3 入力",
         "source_note": "JSON を並列に読む",
         "output": "S3 出力",
