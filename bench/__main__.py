@@ -18,7 +18,6 @@ from local.services.processes import ServiceError, exit_on_sigterm
 
 RUN_SECONDS = 600
 DOCS = ROOT / "docs"
-LANGUAGES = {"ja": "", "en": ".en"}  # with what stands before the suffix of a page
 BEGIN, END = "<!-- made by make bench -->", "<!-- end -->"
 
 
@@ -47,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def render(folder: Path) -> None:
     """Makes pages and plots of the JSON, and prints the tables."""
     results = json.loads((folder / "benchmark.json").read_text())
-    for language, suffix in LANGUAGES.items():
+    for language, suffix in report.LANGUAGES.items():
         (folder / f"benchmark{suffix}.md").write_text(report.markdown(results, SERVER_OPTIONS, language))
         (folder / f"benchmark{suffix}.svg").write_text(plot.svg(results, language))
     print("\n".join(report.terminal(results)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import cache
 
-# `{}` is a number, or words that are themselves looked up.
+# `{}` is a number, or words that are themselves looked up; numbered where Japanese has another order.
 PHRASES = {
     "# Benchmark": "# ベンチマーク",
     "[日本語](benchmark.md)": "[English](benchmark.en.md)",
@@ -60,7 +60,7 @@ PHRASES = {
     "{} s": "{} 秒",
     "~{} s": "約 {} 秒",
     "{} x": "{} 倍",
-    "{} x of {}": "{} の {} 倍",
+    "{} x of {}": "{1} の {0} 倍",
     "{} x: {} GiB, {} before": "{} 倍: {} GiB、以前は {}",
     "{} x: {} GiB, {} before, at worst with {}": "{} 倍: {} GiB、以前は {} (最も悪い {} で)",
     "every peer ran out of time or memory": "どの比較対象も時間かメモリが尽きた",
@@ -190,8 +190,7 @@ def phrase(text: str) -> str:
         return PHRASES[text]
     for pattern, japanese in _patterns():
         if match := pattern.fullmatch(text):
-            filled = [phrase(group) for group in match.groups()]
-            return japanese.format(*(reversed(filled) if pattern.pattern.startswith("(.+?)\\ x\\ of") else filled))
+            return japanese.format(*map(phrase, match.groups()))
     return text
 
 

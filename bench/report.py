@@ -343,7 +343,7 @@ def machine_rows(results: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         yield f"table of {size_text(table['rows'])}", f"{size}, COUNT(*) {table['count_seconds']:.2f} s"
 
 
-METHOD_MARK = "(method)"
+LANGUAGES = {"ja": "", "en": ".en"}  # of the pages, with what stands before the suffix of each
 METHOD = """\
 Each case is one run of one command on one machine. MariaDB and the S3 server (moto) are on it, too, on loopback, and
 are shared by all. MariaDB has
@@ -384,10 +384,7 @@ medians.
 
 def markdown(results: Mapping[str, Any], options: Sequence[str], language: str) -> str:
     """The page."""
-    lines = list(english_lines(results))
-    method = METHOD if language == "en" else japanese.METHOD
-    if language == "ja":
-        lines = [japanese.line(line) for line in lines]
+    say, method = (japanese.line, japanese.METHOD) if language == "ja" else (str, METHOD)
     filled = method.format(
         options=" ".join(f"`{option}`" for option in options),
         columns=len(COLUMNS),
@@ -395,12 +392,11 @@ def markdown(results: Mapping[str, Any], options: Sequence[str], language: str) 
         heap=results["heap"].upper().replace("G", " GB"),
         limit=f"{results['seconds_limit'] / 60:.2g}",
     )
-    end = next(number for number, line in enumerate(lines) if line == METHOD_MARK)
-    return "\n".join([*lines[:end], filled, *lines[end + 1 :]]) + "\n"
+    return "\n".join([*map(say, result_lines(results)), filled, *map(say, machine_lines(results))]) + "\n"
 
 
-def english_lines(results: Mapping[str, Any]) -> Iterator[str]:
-    """The page but for its method."""
+def result_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What stands before the method, in English."""
     verdicts = list(targets(results))
     yield from ("# Benchmark", "", "[日本語](benchmark.md)", "")
     yield "The job against what one would write instead. Made by `make bench`; not edited by hand."
@@ -415,4 +411,9 @@ def english_lines(results: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     for case in results["cases"]:
         yield from (f"## {case_title(case)}", "", *pipe_table(HEADER, case_rows(case)), "")
-    yield from ("## Method", "", METHOD_MARK, *pipe_table(("", ""), machine_rows(results)))
+    yield from ("## Method", "")
+
+
+def machine_lines(results: Mapping[str, Any]) -> Iterator[str]:
+    """What stands behind the method, in English."""
+    yield from pipe_table(("", ""), machine_rows(results))

@@ -115,19 +115,14 @@ def fill_table(database: MariaDB | PostgreSQL) -> None:
             cursor.execute(statement)
 
 
-def run_and_show(
-    environment: Mapping[str, str], job: str = PIPELINE.job, language: str = "ja"
-) -> tuple[int, dict[str, Any] | None]:
-    """Runs the job, its stages and problems on the terminal; returns the exit status and the result it logged."""
+def run_and_show(environment: Mapping[str, str], job: str = PIPELINE.job, language: str = "ja") -> int:
+    """Runs the job, its stages and problems on the terminal; returns the exit status."""
     reading, writing = os.pipe()
-    results: list[dict[str, Any]] = []
 
     def show() -> None:
         with open(reading, encoding="utf-8", errors="replace", newline="\n") as log:  # noqa: PTH123
             for line in log:
-                if " RESULT {" in line:
-                    results.append(json.loads(line.split(" RESULT ", 1)[1]))
-                elif shown := readable(line.rstrip(), language):
+                if shown := readable(line.rstrip(), language):
                     print("  " + shown, flush=True)
 
     with ThreadPoolExecutor(1) as pool, open(writing, "wb") as log:  # noqa: PTH123
@@ -135,7 +130,7 @@ def run_and_show(
         status = run_job(job, {}, environment=environment, output=log)
         log.close()
         shown.result()
-    return status, results[0] if results else None
+    return status
 
 
 def readable(line: str, language: str) -> str:
@@ -190,11 +185,9 @@ def show_outcome(aws: Aws, slack: SlackReceiver, pipeline: Pipeline, language: s
     folder, bucket = outcome.folder(pipeline.job), pipeline.destination_bucket
     output = outcome.fetch(s3, bucket, pipeline.destination_file, folder / Path(pipeline.destination_file).name)
     if output:
-        print("\n" + words["csv"].format(output=f"s3://{bucket}/{pipeline.destination_file}"))
         colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-        data = output.read_bytes()
-        print("\n".join(preview(data, words, colour=colour) if sample else outcome.first_lines(data, "utf-8")))
-        print(f"  ({words['saved'].format(path=output.relative_to(ROOT))})")
+        rows = preview(output.read_bytes(), words, colour=colour) if sample else outcome.first_lines(output, "utf-8")
+        print("\n".join(outcome.csv_lines(f"s3://{bucket}/{pipeline.destination_file}", output, rows, language)))
     for message in slack.messages:
         print(f"\n{words['slack']}", *outcome.message_lines(message), sep="\n")
     pages = {"slack_page": outcome.write_slack_page(pipeline.job, slack.messages)}
@@ -313,7 +306,7 @@ def run_pipeline(
             deploy(aws, database, pipeline, ROOT / "glue_job.py")
             aws.client("s3").put_object(Bucket=pipeline.source_bucket, Key=pipeline.source_key, Body=source)
         with step(words["run"], choices.language):
-            status, _ = run_and_show(aws.environment(), pipeline.job, choices.language)
+            status = run_and_show(aws.environment(), pipeline.job, choices.language)
         show_outcome(aws, slack, pipeline, choices.language, sample=pipeline.job == PIPELINE.job)
         if choices.pictures:
             take_pictures(aws, slack)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -56,10 +55,18 @@ def fetch(s3: Any, bucket: str, key: str, path: Path, since: datetime | None = N
     return path
 
 
-def first_lines(data: bytes, encoding: str) -> Iterator[str]:
+def first_lines(csv: Path, encoding: str) -> Iterator[str]:
     """How a CSV begins, as it is written."""
-    lines = io.StringIO(data.decode(encoding, errors="replace"))
-    yield from (f"  {fit(line.rstrip(), LINE_WIDTH).rstrip()}" for line in itertools.islice(lines, FIRST_LINES))
+    with csv.open(encoding=encoding, errors="replace", newline="\n") as lines:
+        yield from (f"  {fit(line.rstrip(), LINE_WIDTH).rstrip()}" for line in itertools.islice(lines, FIRST_LINES))
+
+
+def csv_lines(url: str, csv: Path, rows: Iterable[str], language: str) -> Iterator[str]:
+    """Some rows of the output, and where all of it is."""
+    words = texts(language)
+    yield "\n" + words["csv"].format(output=url)
+    yield from rows
+    yield f"  ({words['saved'].format(path=csv.relative_to(ROOT))})"
 
 
 def message_lines(message: Mapping[str, Any]) -> Iterator[str]:
@@ -98,18 +105,16 @@ def lines_after(arguments: Mapping[str, str], s3: Any, since: datetime) -> Itera
     if saved is None:  # a run that did not come so far
         return
     run = json.loads(saved.read_text(encoding="utf-8"))
-    words = texts(run["language"])
     pages = {"report_page": report.write(str(saved), folder(job) / "report.html")}
     if (slack := folder(job) / "slack.html").exists():
         pages["slack_page"] = slack
     if error := run["error"]:
         yield from page_lines(pages, run["language"])
         stage = texts_of_job(run["language"])[error["stage"]]
-        yield from ("", words["failed"].format(stage=stage), error["cause"], error["hint"])
+        yield from ("", texts(run["language"])["failed"].format(stage=stage), error["cause"], error["hint"])
         return
     output = fetch(s3, bucket, key, folder(job) / Path(key).name)
     assert output
-    yield "\n" + words["csv"].format(output=f"s3://{bucket}/{key}")
-    yield from first_lines(output.read_bytes(), arguments.get("--csv_encoding", "utf-8"))
-    yield f"  ({words['saved'].format(path=output.relative_to(ROOT))})"
+    rows = first_lines(output, arguments.get("--csv_encoding", "utf-8"))
+    yield from csv_lines(f"s3://{bucket}/{key}", output, rows, run["language"])
     yield from page_lines(pages, run["language"])

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from local.services.databases import MariaDB, PostgreSQL
 from local.services.processes import ServiceError, program
+from overlay.dialects.base import Dialect
+from overlay.dialects.mysql import MySQL
+from overlay.dialects.postgresql import PostgreSQL as PostgreSQLDialect
 
 TABLE = "mine"
 ROWS_AT_A_TIME = 1_000
 CLIENTS = {MariaDB: ("mariadb", "mariadb-client"), PostgreSQL: ("psql", "postgresql-client")}
-QUOTES = {MariaDB: "`", PostgreSQL: '"'}
+DIALECTS: Mapping[type[MariaDB | PostgreSQL], Dialect] = {MariaDB: MySQL(), PostgreSQL: PostgreSQLDialect()}
 
 
 def read(path: Path, words: Mapping[str, str]) -> bytes:
@@ -62,8 +65,7 @@ def load_csv(database: MariaDB | PostgreSQL, path: Path, key: str, words: Mappin
         message = words["no_key"].format(file=path, key=key, columns=known)
         raise ServiceError(message)
     integer = all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", row[header.index(key)]) for row in values)
-    quote = QUOTES[type(database)]
-    names = [quote + name.replace(quote, 2 * quote) + quote for name in header]
+    names = [DIALECTS[type(database)].quote_name(name) for name in header]
     text = "LONGTEXT" if isinstance(database, MariaDB) else "TEXT"
     kinds = [("BIGINT" if integer else "VARCHAR(255)") if name == key else text for name in header]
     columns = ", ".join(f"{name} {kind}" for name, kind in zip(names, kinds, strict=True))

@@ -28,7 +28,7 @@ from overlay.report.run_report import Reporter, utc_now
 from overlay.report.slack import failure_message, post_to_slack, success_message
 from overlay.report.slack_text import visible
 from overlay.secret import Secret, find_webhook, load_secret
-from overlay.settings import Settings, parse_arguments, read_settings
+from overlay.settings import LANGUAGES, Settings, parse_arguments, read_settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
 from overlay.table.jdbc import Spark
@@ -254,7 +254,7 @@ class Run:
 
 
 def _language(arguments: Mapping[str, str]) -> str:
-    return "en" if arguments.get("language") == "en" else "ja"
+    return language if (language := arguments.get("language", "")) in LANGUAGES else "ja"
 
 
 def describe_failure(error: JobError, arguments: Mapping[str, str], progress: Progress, since: str) -> Failure:

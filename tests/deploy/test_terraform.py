@@ -272,7 +272,7 @@ def test_deployed_jobs_publish_what_the_demo_publishes(deployment, ran):
     deploy(deployment.aws, deployment.database, demo.PIPELINE, ROOT / "glue_job.py")
     source = {"Bucket": demo.PIPELINE.source_bucket, "Key": demo.PIPELINE.source_key}
     s3.put_object(Body=demo.sample_source(), **source)
-    status, _ = demo.run_and_show(deployment.aws.environment())
+    status = demo.run_and_show(deployment.aws.environment())
     assert status == 0
     output = {"Bucket": demo.PIPELINE.destination_bucket, "Key": demo.PIPELINE.destination_file}
     expected = s3.get_object(**output)["Body"].read()

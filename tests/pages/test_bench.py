@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bench import data, japanese, plot, report, scaling
-from bench.__main__ import BEGIN, END, LANGUAGES, main, parse
+from bench.__main__ import BEGIN, END, main, parse
 from bench.data import CaseSize
 from bench.measure import GIB, ROOT, Bounds, Measured, measure
 from bench.report import JOB, MET, MISSED, NOT_MEASURED, PLAIN, SPARK, WARM, case_size
@@ -617,7 +617,7 @@ def test_cases_are_added_to_those_that_were_measured(results: dict[str, Any], tm
 def test_pages_show_what_was_measured() -> None:
     results = json.loads((ROOT / "docs" / "benchmark.json").read_text())
     model = list(scaling.lines(results))
-    for language, suffix in LANGUAGES.items():
+    for language, suffix in report.LANGUAGES.items():
         page = ROOT / "docs" / f"benchmark{suffix}.md"
         assert page.read_text() == report.markdown(results, SERVER_OPTIONS, language)
         assert page.with_suffix(".svg").read_text() == plot.svg(results, language)
@@ -627,10 +627,12 @@ def test_pages_show_what_was_measured() -> None:
 
 def test_japanese_pages_have_no_english_sentence(results: dict[str, Any]) -> None:
     measured = json.loads((ROOT / "docs" / "benchmark.json").read_text())
-    lines = [*map(japanese.line, report.english_lines(results)), *map(japanese.line, report.english_lines(measured))]
+    lines = []
+    for source in (results, measured):
+        lines += map(japanese.line, [*report.result_lines(source), *report.machine_lines(source)])
     lines += map(japanese.line, scaling.lines(measured))
     lines += re.findall(">([^<]+)</t", plot.svg(measured, "ja"))
-    prose = [re.sub(r"`[^`]*`|^\| バージョン .*|column \w+", "", line) for line in lines if line != report.METHOD_MARK]
+    prose = [re.sub(r"`[^`]*`|^\| バージョン .*|column \w+", "", line) for line in lines]
     assert [line for line in prose if re.search(r"[a-z]{2,} [a-z]{2,}", line)] == []
 
 

@@ -99,8 +99,10 @@ def test_markup_of_slack_is_not_printed():
     assert slack_page.unmarked("<!date^1^{date}|2026-01-01> *a _b_*") == "2026-01-01 a b"
 
 
-def test_lines_of_a_csv_are_cut_to_a_terminal():
-    lines = list(outcome.first_lines(("id,名前\n" + "長" * 200 + "\n" * 9).encode(), "utf-8"))
+def test_lines_of_a_csv_are_cut_to_a_terminal(tmp_path):
+    csv = tmp_path / "out.csv"
+    csv.write_bytes(("id,名前\n" + "長" * 200 + "\n" * 9).encode())
+    lines = list(outcome.first_lines(csv, "utf-8"))
     assert lines[0] == "  id,名前"
     assert len(lines) == outcome.FIRST_LINES
     assert all(outcome.width(line) <= outcome.LINE_WIDTH + 2 for line in lines)

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from bench.report import LANGUAGES
 from tools.docs import architecture, comparison, settings, troubleshooting
 
 ROOT = Path(__file__).resolve().parents[2]
-LANGUAGES = {"ja": "", "en": ".en"}  # with what stands before the suffix of a page
 END = "<!-- end -->"
 
 
