@@ -306,7 +306,7 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
     assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Foutput" in json.dumps(deployment.slack.messages[-1])
     status, log = ran["acme fails"]
     assert status == 1
-    assert "cp932 has no character" in log.splitlines()[-1]
+    assert "'☃' (U+2603) は cp932 にありません" in log.splitlines()[-2]
     for _, text in ran.values():
         assert leaks([("log", text.encode())], deployment.secrets) == []
 
