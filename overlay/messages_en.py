@@ -92,7 +92,27 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "login_refused": (
         "The database at {host} refused the login of {user!r}.",
-        "Check username and password in the secret {secret!r}.",
+        "Check username and password in the secret {secret!r}; a server that demands TLS, Database.enforce_ssl.",
+    ),
+    "account_refused": (
+        "The database at {host} does not let the account {user!r} in: {problem}.",
+        "Unlock the account or renew its password on the server and in the secret, then run the job again.",
+    ),
+    "address_refused": (
+        "The database at {host} admits no connection from the address of the job: {problem}.",
+        "Admit the subnet of the connection: user@host and FLUSH HOSTS of MySQL, pg_hba.conf of PostgreSQL.",
+    ),
+    "tls_refused": (
+        "The database at {host} and the job do not agree on TLS: {problem}.",
+        "Compare Database.enforce_ssl in configs.json (JDBC_ENFORCE_SSL) with TLS and its versions on the server.",
+    ),
+    "authentication_unsupported": (
+        "The JDBC driver cannot log in the way that the database at {host} asks for: {problem}.",
+        "Give the user a method that the driver knows, set Database.enforce_ssl to true, or use a newer driver.",
+    ),
+    "no_connection_left": (
+        "The database at {host} has no connection left: {problem}.",
+        "Run it at another time, or lower max_connections in configs.json (--max_connections), or raise the server's.",
     ),
     "database_unreachable": (
         "The database at {host} cannot be reached.",

@@ -91,7 +91,27 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "login_refused": (
         "データベース {host} がユーザー {user!r} のログインを拒否しました。",
-        "シークレット {secret!r} の username と password を確認してください。",
+        "シークレット {secret!r} の username と password、TLS 必須なら Database.enforce_ssl を確認してください。",
+    ),
+    "account_refused": (
+        "データベース {host} はユーザー {user!r} のアカウントを受け付けません: {problem}",
+        "サーバーでアカウントのロックを解除するかパスワードを更新し (シークレットも)、ジョブを再実行してください。",
+    ),
+    "address_refused": (
+        "データベース {host} はジョブの接続元アドレスからの接続を許可していません: {problem}",
+        "接続のサブネットを許可してください: MySQL は user@host と FLUSH HOSTS、PostgreSQL は pg_hba.conf です。",
+    ),
+    "tls_refused": (
+        "データベース {host} と TLS で接続できません: {problem}",
+        "configs.json の Database.enforce_ssl (JDBC_ENFORCE_SSL) とサーバーの TLS の設定を確認してください。",
+    ),
+    "authentication_unsupported": (
+        "データベース {host} が求める認証方式に JDBC ドライバーが対応していません: {problem}",
+        "対応する認証方式に変えるか、Database.enforce_ssl を true にするか、新しいドライバーを使ってください。",
+    ),
+    "no_connection_left": (
+        "データベース {host} の接続数が上限に達しています: {problem}",
+        "時間を変えるか、configs.json の max_connections (--max_connections) を下げるか、サーバー側を上げてください。",
     ),
     "database_unreachable": (
         "データベース {host} に接続できません。",

@@ -19,7 +19,12 @@ Ask = Callable[[str], list[dict[str, str | None]]]  # runs SQL; the rows of the 
 class Failure(Enum):
     """What a SQLSTATE and a vendor code mean for a run."""
 
-    LOGIN_REFUSED = auto()  # user name or password are wrong: nothing is tried again
+    LOGIN_REFUSED = auto()  # user name or password are wrong: nothing is tried again, nor after the next four
+    ACCOUNT_REFUSED = auto()  # the account is locked, or its password has expired
+    ADDRESS_REFUSED = auto()  # the server admits no connection from where the job runs
+    TLS_REFUSED = auto()  # one side wants TLS, or a version of it, that the other has not
+    AUTHENTICATION_UNSUPPORTED = auto()  # the driver cannot log in the way that the server asks for
+    NO_CONNECTION_LEFT = auto()  # of the server or of the user: it is tried again
     TABLE_REFUSED = auto()  # the database or the table is missing, or the user may not read it: nothing is tried again
     # Nobody answered: it is tried again (but for an unknown host), as a failover looks the same. The drivers for MySQL
     # have one SQLSTATE for this and for a connection that is lost later, TRANSIENT: who connects can tell them apart.
@@ -117,7 +122,7 @@ class Dialect(Protocol):
         """A string that no setting of the server can misread."""
 
     def text_expression(self, column: TableColumn) -> str:
-        """SQL for a value as the database prints it (README, merge rules); bytes as hex."""
+        """SQL for a value as the database prints it (docs/merge-rules.en.md); bytes as hex."""
 
     def wire_expression(self, column: TableColumn, driver: str) -> str:
         """SQL for the same value for who reads the bytes that a driver receives."""

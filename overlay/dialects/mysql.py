@@ -41,14 +41,24 @@ MYSQL_CODES: Mapping[Failure, str] = {
     Failure.TABLE_REFUSED: """
         1044 ER_DBACCESS_DENIED_ERROR, 1049 ER_BAD_DB_ERROR, 1142 ER_TABLEACCESS_DENIED_ERROR,
         1143 ER_COLUMNACCESS_DENIED_ERROR, 1146 ER_NO_SUCH_TABLE""",
-    Failure.UNREACHABLE: "2002 CR_CONNECTION_ERROR, 2003 CR_CONN_HOST_ERROR, 2005 CR_UNKNOWN_HOST",
-    # No connection left; the server ends or is not ready (1047: a node of Galera that is not yet one of the cluster);
-    # the connection ended; the statement did (1969: max_statement_time of MariaDB, 3024: max_execution_time of MySQL).
-    Failure.TRANSIENT: """
+    # The first ER_ACCOUNT_HAS_BEEN_LOCKED is that of MySQL, the second that of MariaDB.
+    Failure.ACCOUNT_REFUSED: """
+        1820 ER_MUST_CHANGE_PASSWORD, 1862 ER_MUST_CHANGE_PASSWORD_LOGIN, 3118 ER_ACCOUNT_HAS_BEEN_LOCKED,
+        3955 ER_USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK, 4150 ER_USER_IS_BLOCKED,
+        4151 ER_ACCOUNT_HAS_BEEN_LOCKED""",
+    Failure.ADDRESS_REFUSED: "1129 ER_HOST_IS_BLOCKED, 1130 ER_HOST_NOT_PRIVILEGED",
+    Failure.TLS_REFUSED: "2026 CR_SSL_CONNECTION_ERROR, 3159 ER_SECURE_TRANSPORT_REQUIRED",
+    Failure.AUTHENTICATION_UNSUPPORTED: """
+        1251 ER_NOT_SUPPORTED_AUTH_MODE, 1275 ER_SERVER_IS_IN_SECURE_AUTH_MODE, 1524 ER_PLUGIN_IS_NOT_LOADED,
+        2059 CR_AUTH_PLUGIN_CANNOT_LOAD, 2061 CR_AUTH_PLUGIN_ERR""",
+    Failure.NO_CONNECTION_LEFT: """
         1040 ER_CON_COUNT_ERROR, 1041 ER_OUT_OF_RESOURCES, 1135 ER_CANT_CREATE_THREAD,
         1203 ER_TOO_MANY_USER_CONNECTIONS, 1226 ER_USER_LIMIT_REACHED,
-        9501 RDS Proxy: Timed-out waiting to acquire database connection,
-
+        9501 RDS Proxy: Timed-out waiting to acquire database connection""",
+    Failure.UNREACHABLE: "2002 CR_CONNECTION_ERROR, 2003 CR_CONN_HOST_ERROR, 2005 CR_UNKNOWN_HOST",
+    # The server ends or is not ready (1047: a node of Galera that is not yet one of the cluster); the connection ended;
+    # the statement did (1969: max_statement_time of MariaDB, 3024: max_execution_time of MySQL).
+    Failure.TRANSIENT: """
         1047 ER_UNKNOWN_COM_ERROR, 1053 ER_SERVER_SHUTDOWN, 1077 ER_NORMAL_SHUTDOWN, 1079 ER_SHUTDOWN_COMPLETE,
         3032 ER_SERVER_OFFLINE_MODE, 3168 ER_SERVER_ISNT_AVAILABLE,
 
@@ -62,15 +72,21 @@ MYSQL_CODES: Mapping[Failure, str] = {
         1020 ER_CHECKREAD, 1028 ER_FILSORT_ABORT, 1205 ER_LOCK_WAIT_TIMEOUT, 1206 ER_LOCK_TABLE_FULL,
         1213 ER_LOCK_DEADLOCK, 1317 ER_QUERY_INTERRUPTED, 1412 ER_TABLE_DEF_CHANGED,
         1637 ER_TOO_MANY_CONCURRENT_TRXS, 1969 ER_STATEMENT_TIMEOUT, 3024 ER_QUERY_TIMEOUT, 3572 ER_LOCK_NOWAIT""",
-    # 1345: the user may read a view and not ask for its plan, so there is no estimate. The first
-    # ER_ACCOUNT_HAS_BEEN_LOCKED is that of MySQL, the second that of MariaDB.
+    # 1345: the user may read a view and not ask for its plan, so there is no estimate.
     Failure.FAILED: """
-        1129 ER_HOST_IS_BLOCKED, 1130 ER_HOST_NOT_PRIVILEGED, 1153 ER_NET_PACKET_TOO_LARGE,
-        1251 ER_NOT_SUPPORTED_AUTH_MODE, 1275 ER_SERVER_IS_IN_SECURE_AUTH_MODE, 1345 ER_VIEW_NO_EXPLAIN,
-        1356 ER_VIEW_INVALID, 1524 ER_PLUGIN_IS_NOT_LOADED, 1820 ER_MUST_CHANGE_PASSWORD,
-        1862 ER_MUST_CHANGE_PASSWORD_LOGIN, 1932 ER_NO_SUCH_TABLE_IN_ENGINE, 3118 ER_ACCOUNT_HAS_BEEN_LOCKED,
-        3159 ER_SECURE_TRANSPORT_REQUIRED, 3955 ER_USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK,
-        4150 ER_USER_IS_BLOCKED, 4151 ER_ACCOUNT_HAS_BEEN_LOCKED""",
+        1153 ER_NET_PACKET_TOO_LARGE, 1345 ER_VIEW_NO_EXPLAIN, 1356 ER_VIEW_INVALID,
+        1932 ER_NO_SUCH_TABLE_IN_ENGINE""",
+}
+# What has no code: what a server says in place of its greeting, by Connector/J of MariaDB, and the drivers' own words.
+_WORDS = {
+    "Too many connections": Failure.NO_CONNECTION_LEFT,
+    "is not allowed to connect to this": Failure.ADDRESS_REFUSED,
+    "is blocked because of many connection errors": Failure.ADDRESS_REFUSED,
+    "ssl not enabled in the server": Failure.TLS_REFUSED,
+    "SSL Connection required, but not": Failure.TLS_REFUSED,
+    "RSA public key is not available": Failure.AUTHENTICATION_UNSUPPORTED,
+    "Public Key Retrieval is not allowed": Failure.AUTHENTICATION_UNSUPPORTED,
+    "authentication plugin": Failure.AUTHENTICATION_UNSUPPORTED,
 }
 _OUT_OF_RANGE = 1690  # ER_DATA_OUT_OF_RANGE
 _FAILURES = {int(code): failure for failure, names in MYSQL_CODES.items() for code in re.findall(r"\b\d{4}\b", names)}
@@ -138,7 +154,8 @@ class MySQL(Dialect):
         """
         if code == _OUT_OF_RANGE and _OVERFLOW in text:
             return Failure.VALUE_TOO_LARGE
-        return _FAILURES.get(code) or _STATES.get(state) or _STATES.get(state[:2])
+        by_words = (failure for words, failure in _WORDS.items() if words in text)
+        return _FAILURES.get(code) or next(by_words, None) or _STATES.get(state) or _STATES.get(state[:2])
 
     def text_literal(self, text: str) -> str:
         """As bytes of UTF-8, whatever character set and SQL mode the session has."""

@@ -35,12 +35,12 @@ _STATES = {
     "42P01": Failure.TABLE_REFUSED,  # undefined_table
     "42501": Failure.TABLE_REFUSED,  # insufficient_privilege
     "08001": Failure.UNREACHABLE,  # sqlclient_unable_to_establish_sqlconnection
-    "08004": Failure.FAILED,  # sqlserver_rejected_establishment_of_sqlconnection: no TLS, no password
+    "08004": Failure.AUTHENTICATION_UNSUPPORTED,  # sqlserver_rejected_establishment_of_sqlconnection
     "08": Failure.TRANSIENT,  # connection_exception; 08000 also of RDS Proxy that has no connection left
     "25P03": Failure.TRANSIENT,  # idle_in_transaction_session_timeout
     "25P04": Failure.TRANSIENT,  # transaction_timeout
     "40": Failure.TRANSIENT,  # transaction_rollback: 40001 serialization_failure, 40P01 deadlock_detected
-    "53300": Failure.TRANSIENT,  # too_many_connections
+    "53300": Failure.NO_CONNECTION_LEFT,  # too_many_connections
     "55P03": Failure.TRANSIENT,  # lock_not_available
     "57014": Failure.TRANSIENT,  # query_canceled, by a person or by statement_timeout
     "57P01": Failure.TRANSIENT,  # admin_shutdown
@@ -97,9 +97,12 @@ class PostgreSQL(Dialect):
         """A server that has no entry in pg_hba.conf for a connection (for lack of TLS, or of the address) says 28000.
 
         It says the same of a wrong role: the name of the file, which no language of its messages translates, tells.
+        Whether TLS was lacking is read in English (`SSL off` until PostgreSQL 13), as is what pgJDBC has no code for.
         """
         if state == "28000" and "pg_hba.conf" in text:
-            return Failure.FAILED
+            return Failure.TLS_REFUSED if re.search("no encryption|SSL off", text) else Failure.ADDRESS_REFUSED
+        if state == "08004" and "SSL" in text:
+            return Failure.TLS_REFUSED
         return _STATES.get(state) or _STATES.get(state[:2])
 
     def text_literal(self, text: str) -> str:

@@ -28,6 +28,7 @@ Spark: TypeAlias = SparkSession  # what other modules call it, as none of them i
 T = TypeVar("T")
 ARROW_ROWS = 5_000  # of a batch: more is no faster (measured with 2 M rows of 12 columns)
 SPARK_TYPES = {pa.int64(): "bigint", pa.string(): "string", pa.binary(): "binary"}
+_HANDSHAKE = {"javax.net.ssl.SSLHandshakeException", "javax.net.ssl.SSLProtocolException"}
 MAX_CAUSES = 20  # of a chain of exceptions, which might be a ring
 
 # What has no SQLSTATE: Spark's and java.sql.DriverManager's own words, Java's of a chain that ends at no known CA or
@@ -255,22 +256,29 @@ def _setup_error(chain: Sequence[Cause], database: Database) -> TableError | Non
     if refusal := _CERTIFICATE.search(texts):  # which Connector/J tells as not being able to connect
         host, problem = Verbatim(database.host), Verbatim(refusal.group()[:300])
         return TableError("certificate_refused", host=host, url=Verbatim(database.ca_uri), problem=problem)
+    handshakes = [cause for cause in chain if cause.type in _HANDSHAKE]
+    if handshakes and not {cause.type.rpartition(".")[2] for cause in chain} & _NETWORK:
+        return _sql_error(Failure.TLS_REFUSED, handshakes[-1].text, database)
     return None
 
 
 def _sql_error(meaning: Failure, text: str, database: Database) -> TableError:
-    host, user = Verbatim(database.host), Verbatim(database.secret.username)
-    if meaning is Failure.LOGIN_REFUSED:
-        return TableError("login_refused", host=host, user=user, secret=Verbatim(database.secret.name))
-    if meaning is Failure.TABLE_REFUSED:
-        table = Verbatim(database.dialect.readable(database.table))
-        return TableError("table_missing", table=table, user=user, near=Verbatim(""))
-    if meaning is Failure.VALUE_TOO_LARGE:
-        table = Verbatim(database.dialect.readable(database.table))
-        [*_, column] = _QUOTED.findall(text) or [text.strip()[:500]]
-        return TableError("value_too_large", table=table, column=Verbatim(column))
-    kind = TransientTableError if meaning is Failure.TRANSIENT else TableError
-    return kind("database_failed", host=host, problem=Verbatim(text.strip()[:500]))
+    host, user, secret = Verbatim(database.host), Verbatim(database.secret.username), Verbatim(database.secret.name)
+    problem = Verbatim(text.strip()[:500])
+    table = Verbatim(database.dialect.readable(database.table))
+    [*_, column] = _QUOTED.findall(text) or [problem]
+    errors: dict[Failure, TableError] = {
+        Failure.LOGIN_REFUSED: TableError("login_refused", host=host, user=user, secret=secret),
+        Failure.ACCOUNT_REFUSED: TableError("account_refused", host=host, user=user, problem=problem),
+        Failure.ADDRESS_REFUSED: TableError("address_refused", host=host, problem=problem),
+        Failure.TLS_REFUSED: TableError("tls_refused", host=host, problem=problem),
+        Failure.AUTHENTICATION_UNSUPPORTED: TableError("authentication_unsupported", host=host, problem=problem),
+        Failure.NO_CONNECTION_LEFT: TransientTableError("no_connection_left", host=host, problem=problem),
+        Failure.TABLE_REFUSED: TableError("table_missing", table=table, user=user, near=Verbatim("")),
+        Failure.VALUE_TOO_LARGE: TableError("value_too_large", table=table, column=Verbatim(column)),
+        Failure.TRANSIENT: TransientTableError("database_failed", host=host, problem=problem),
+    }
+    return errors.get(meaning) or TableError("database_failed", host=host, problem=problem)
 
 
 def heap_bytes(spark: Spark) -> int:

@@ -193,11 +193,11 @@ def test_only_postgresql_needs_the_database_in_its_url():
         ("40001", 1205, Failure.TRANSIENT),  # as Connector/J says it
         ("HY000", 1205, Failure.TRANSIENT),  # as the server does
         ("40001", 1213, Failure.TRANSIENT),
-        ("42000", 1226, Failure.TRANSIENT),
-        ("08004", 1040, Failure.TRANSIENT),
+        ("42000", 1226, Failure.NO_CONNECTION_LEFT),
+        ("08004", 1040, Failure.NO_CONNECTION_LEFT),
         ("HY000", 1345, Failure.FAILED),
-        ("28000", 4151, Failure.FAILED),  # the code goes before the state
-        ("08004", 1130, Failure.FAILED),
+        ("28000", 4151, Failure.ACCOUNT_REFUSED),  # the code goes before the state
+        ("08004", 1130, Failure.ADDRESS_REFUSED),
         ("42S02", 0, Failure.TABLE_REFUSED),
         ("42S02", -1, Failure.TABLE_REFUSED),
         ("08S01", 0, Failure.TRANSIENT),
@@ -223,10 +223,10 @@ def test_errors_of_mysql_mean_what_their_code_says_else_their_state(state, code,
         ("42P01", Failure.TABLE_REFUSED),
         ("42501", Failure.TABLE_REFUSED),
         ("08001", Failure.UNREACHABLE),
-        ("08004", Failure.FAILED),
+        ("08004", Failure.AUTHENTICATION_UNSUPPORTED),
         ("08006", Failure.TRANSIENT),
         ("40P01", Failure.TRANSIENT),
-        ("53300", Failure.TRANSIENT),
+        ("53300", Failure.NO_CONNECTION_LEFT),
         ("57P01", Failure.TRANSIENT),
         ("57014", Failure.TRANSIENT),
         ("53200", None),  # out of memory
@@ -241,9 +241,9 @@ def test_errors_of_postgresql_mean_what_their_state_says(state, expected):
 
 def test_a_server_that_admits_no_such_connection_is_no_wrong_password():
     text = 'FATAL: no pg_hba.conf entry for host "::1", user "etl", database "demo", no encryption'
-    assert POSTGRESQL.failure("28000", 0, text) is Failure.FAILED
+    assert POSTGRESQL.failure("28000", 0, text) is Failure.TLS_REFUSED
     japanese = 'FATAL: ホスト"::1"、ユーザー"etl"用のエントリがpg_hba.confにありません'
-    assert POSTGRESQL.failure("28000", 0, japanese) is Failure.FAILED
+    assert POSTGRESQL.failure("28000", 0, japanese) is Failure.ADDRESS_REFUSED
 
 
 def test_each_code_of_mysql_has_one_meaning():

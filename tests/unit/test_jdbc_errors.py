@@ -44,6 +44,14 @@ def m_login(name: str, state: str, code: int, text: str, *causes: Cause) -> tupl
     return (sql(name, state, code, address_text), sql(name, state, code, text), *causes)
 
 
+def m_greeting(text: str) -> tuple[Cause, ...]:
+    """What MariaDB Connector/J makes of an error that a server sends in place of its greeting: its code is lost."""
+    return (
+        sql(NON_TRANSIENT, "08000", -1, f"Could not connect to HostAddress{{host='127.0.0.1'}}. {text}"),
+        sql("SQLException", "", 0, text),
+    )
+
+
 def m_statement(name: str, state: str, code: int, text: str, *causes: Cause) -> tuple[Cause, ...]:
     """What MariaDB Connector/J makes of a failed statement."""
     wrapped = sql("org.mariadb.jdbc.internal.util.exceptions.MariaDbSqlException", state, code, text)
@@ -109,6 +117,10 @@ ATTEMPT = "The connection attempt failed."
 ENDED = "FATAL: terminating connection due to administrator command"
 HBA = 'FATAL: no pg_hba.conf entry for host "127.0.0.1", user "etl", database "demo", no encryption'
 REJECTED = 'FATAL: pg_hba.conf rejects connection for host "127.0.0.1", user "r", database "demo", SSL encryption'
+VERSION = "Received fatal alert: protocol_version"
+NOT_ALLOWED = "Host '10.0.0.7' is not allowed to connect to this MariaDB server"
+BLOCKED = "Host '10.0.0.7' is blocked because of many connection errors; unblock with 'mariadb-admin flush-hosts'"
+NO_KEY = "RSA public key is not available client side (option serverRsaPublicKeyFile not set)"
 SCRAM = "The server requested SCRAM-based authentication, but the password is an empty string."
 REMOTE = "ERROR: could not establish connection   Detail: connection to server at port 1 failed: Connection refused"
 
@@ -121,7 +133,7 @@ CONNECTING = {
     "user of a socket C": ("login_refused", False, c("SQLException", "28000", 1698, NO_PASSWORD)),
     "no login P": ("login_refused", False, p("28000", 'FATAL: role "nologin" is not permitted to log in')),
     "PAM P": ("login_refused", False, p("28000", 'FATAL: PAM authentication failed for user "one"')),
-    "no password P": ("database_failed", False, p("08004", SCRAM), SCRAM),
+    "no password P": ("authentication_unsupported", False, p("08004", SCRAM), SCRAM),
     "no database M": ("table_missing", False, m_login(SYNTAX, "42000", 1049, "(conn=10) Unknown database 'nope'")),
     "no database C": ("table_missing", False, c(SYNTAX, "42000", 1049, "Unknown database 'nope'")),
     "no database P": ("table_missing", False, p("3D000", 'FATAL: database "nope" does not exist')),
@@ -129,21 +141,21 @@ CONNECTING = {
     "database of others C": ("table_missing", False, c(SYNTAX, "42000", 1044, DATABASE_DENIED)),
     "database of others P": ("table_missing", False, p("42501", 'FATAL: permission denied for database "other"')),
     "locked account M": (
-        "database_failed",
+        "account_refused",
         False,
         m_login(TRANSIENT_LINK, "HY000", 4151, f"(conn=12) {LOCKED}"),
         LOCKED,
     ),
-    "locked account C": ("database_failed", False, c("SQLException", "HY000", 4151, LOCKED), LOCKED),
+    "locked account C": ("account_refused", False, c("SQLException", "HY000", 4151, LOCKED), LOCKED),
     "expired password M": (
-        "database_failed",
+        "account_refused",
         False,
         m_login(NON_TRANSIENT, "08000", -1, "(conn=13) could not load system variables")
         + m_statement("SQLException", "HY000", 1820, SET_PASSWORD)[1:],
         SET_PASSWORD,
     ),
     "expired password C": (
-        "database_failed",
+        "account_refused",
         False,
         c("SQLException", "S1000", 1862, "Your password has expired. To log in you must change it"),
         "Your password has expired",
@@ -185,53 +197,50 @@ CONNECTING = {
         p("08006", "SSL error: Broken pipe", plain(RESET, "Broken pipe")),
     ),
     "no connection left M": (
-        "database_failed",
+        "no_connection_left",
         True,
-        (
-            sql(NON_TRANSIENT, "08000", -1, "Could not connect to HostAddress{host='127.0.0.1'}. Too many connections"),
-            sql("SQLException", "", 0, "Too many connections"),
-        ),
+        m_greeting("Too many connections"),
         "Too many connections",
     ),
     "no connection left C": (
-        "database_failed",
+        "no_connection_left",
         True,
         c(NON_TRANSIENT, "08004", 1040, 'message from server: "Too many connections"'),
         "Too many connections",
     ),
     "no connection left P": (
-        "database_failed",
+        "no_connection_left",
         True,
         p("53300", "FATAL: sorry, too many clients already"),
         "too many clients",
     ),
     "no connection left for a user M": (
-        "database_failed",
+        "no_connection_left",
         True,
         m_login(SYNTAX, "42000", 1226, f"(conn=16) {EXCEEDED}"),
         EXCEEDED,
     ),
-    "no connection left for a user C": ("database_failed", True, c(SYNTAX, "42000", 1226, EXCEEDED), EXCEEDED),
+    "no connection left for a user C": ("no_connection_left", True, c(SYNTAX, "42000", 1226, EXCEEDED), EXCEEDED),
     "no connection left for a user P": (
-        "database_failed",
+        "no_connection_left",
         True,
         p("53300", 'FATAL: too many connections for role "one"'),
         "too many connections for role",
     ),
     "no TLS on the server C": (
-        "database_failed",
+        "tls_refused",
         False,
         (*c(NON_TRANSIENT, "08001", 0, NO_TLS), plain("com.mysql.cj.exceptions.UnableToConnectException", NO_TLS)),
         NO_TLS,
     ),
     "no TLS on the server P": (
-        "database_failed",
+        "tls_refused",
         False,
         p("08004", "The server does not support SSL."),
         "The server does not support SSL.",
     ),
-    "TLS demanded by the server P": ("database_failed", False, p("28000", HBA), HBA),
-    "address not admitted P": ("database_failed", False, p("28000", REJECTED), REJECTED),
+    "TLS demanded by the server P": ("tls_refused", False, p("28000", HBA), HBA),
+    "address not admitted P": ("address_refused", False, p("28000", REJECTED), REJECTED),
     "certificate of another CA M": (
         "certificate_refused",
         False,
@@ -258,6 +267,59 @@ CONNECTING = {
         False,
         m_login(NON_TRANSIENT, "08000", -1, f"Could not connect to db:1 : {OTHER_HOST}", plain(TLS, OTHER_HOST)),
         OTHER_HOST,
+    ),
+    "no TLS on the server M": (
+        "tls_refused",
+        False,
+        m_login(NON_TRANSIENT, "08000", -1, "Trying to connect with ssl, but ssl not enabled in the server"),
+        "ssl not enabled",
+    ),
+    "TLS of another version M": (
+        "tls_refused",
+        False,
+        m_login(NON_TRANSIENT, "08000", -1, f"Could not connect to 127.0.0.1:1 : {VERSION}", plain(TLS, VERSION)),
+        VERSION,
+    ),
+    "TLS of another version C": ("tls_refused", False, c_link(TLS, VERSION), VERSION),
+    "TLS of another version P": (
+        "tls_refused",
+        False,
+        p("08006", f"SSL error: {VERSION}", plain(TLS, VERSION)),
+        VERSION,
+    ),
+    "TLS demanded by the server M": (
+        "tls_refused",
+        False,
+        m_login(NON_TRANSIENT, "08004", 3159, "Connections using insecure transport are prohibited"),
+        "insecure transport",
+    ),
+    "TLS demanded by the server C": (
+        "tls_refused",
+        False,
+        c("SQLException", "HY000", 3159, "Connections using insecure transport are prohibited"),
+        "insecure transport",
+    ),
+    "address not admitted M": ("address_refused", False, m_greeting(NOT_ALLOWED), NOT_ALLOWED),
+    "address not admitted C": ("address_refused", False, c("SQLException", "HY000", 1130, NOT_ALLOWED), NOT_ALLOWED),
+    "address blocked M": ("address_refused", False, m_greeting(BLOCKED), BLOCKED),
+    "address blocked C": ("address_refused", False, c("SQLException", "HY000", 1129, BLOCKED), BLOCKED),
+    "method without a key M": (
+        "authentication_unsupported",
+        False,
+        m_login("SQLException", "S1009", -1, NO_KEY),
+        NO_KEY,
+    ),
+    "method without a key C": (
+        "authentication_unsupported",
+        False,
+        (*c(NON_TRANSIENT, "08001", 0, "Public Key Retrieval is not allowed"),),
+        "Public Key Retrieval",
+    ),
+    "method that the driver lacks C": (
+        "authentication_unsupported",
+        False,
+        c("SQLException", "08004", 2059, "Authentication plugin 'client_ed25519' cannot be loaded"),
+        "client_ed25519",
     ),
     "a start P": (
         "database_failed",
