@@ -141,8 +141,6 @@ def test_nobody_listens(on, mariadb):
     assert told(refusal(pipeline, JDBC_CONNECTION_URL=url)) == ("database_unreachable", True)
 
 
-
-
 @contextmanager
 def first_rule(server: PostgreSQL, rule: str) -> Iterator[None]:
     """Puts a line before those of pg_hba.conf."""
