@@ -10,7 +10,7 @@ locals {
   # Where a value stands in: `configs.<name>.<section>.<field>`.
   fields = {
     SecretsManager = ["username", "password", "table_name", "schema_name", "db_name", "credentials_version"]
-    S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file", "unmatched_file"]
+    S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file", "unmatched_file", "records_at"]
     slack          = ["slack_webhook", "notify"]
     Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "ca_uri", "max_connections"]
     Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
@@ -62,6 +62,7 @@ locals {
     "S3.destination_bucket"              = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
     "S3.destination_file"                = { json = "string", need = true, match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
     "S3.unmatched_file"                  = { json = "string", match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
+    "S3.records_at"                      = { json = "string", match = "^[^.$<]+([.][^.$<]+)*$", rule = "must be the name of the array of records, or names joined by dots, without $ <" }
     "slack.notify"                       = { json = "string", match = "^(always|on_change|on_failure)$", rule = "must be always, on_change or on_failure" }
     "Database.endpoint"                  = { json = "string", need = true, match = "^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$", rule = "must be the host name of the database, without scheme and port" }
     "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb|postgresql)$", rule = "must be mysql, mariadb or postgresql" }
@@ -392,7 +393,7 @@ locals {
       execution_class   = try(entry.Glue.execution_class, "STANDARD")
       options = merge(
         { for option in ["key", "language"] : "--${option}" => entry[option] if can(entry[option]) },
-        { for option in ["unmatched_file"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
+        { for option in ["unmatched_file", "records_at"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
         { for option in ["notify"] : "--${option}" => entry.slack[option] if can(entry.slack[option]) },
         { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },

@@ -61,6 +61,9 @@ class Settings:
     max_connections: int = 0  # at a time; 0: what `Limits.connection_share` leaves of those the server takes
     notify: str = "always"  # when Slack hears of a success, one of NOTIFY; of a failure it always does
     unmatched_file: str = ""  # the key, beside the output, of the list of all ids that only the table has; or none
+    records_at: str = (
+        ""  # names joined by dots that lead to the array of records in an object; or they are all there is
+    )
     engine: str = "auto"  # what carries the data, one of ENGINES
     csv: CsvFormat = CsvFormat()
     limits: Limits = _LIMITS
@@ -176,6 +179,8 @@ def _check_texts(arguments: Mapping[str, str]) -> None:
     for name in (*REQUIRED_ARGUMENTS, "key"):
         if arguments.get(name) == "":
             raise _invalid(name, "", phrase("value"))
+    if (path := arguments.get("records_at")) and not all(path.split(".")):
+        raise _invalid("records_at", path, phrase("path"))
     for name in ("destination_file", "unmatched_file"):
         if (key := arguments.get(name, "")).endswith("/"):
             raise _invalid(name, key, phrase("object_key"))

@@ -53,16 +53,21 @@ class Store:
         return {"Body": io.BytesIO(self.objects[Key][start : end + 1])}
 
 
-def reader(data: bytes, start: int = 0, end: int | None = None, limits: Limits = LIMITS) -> RecordReader:
+def reader(
+    data: bytes, start: int = 0, end: int | None = None, limits: Limits = LIMITS, records_at: str = ""
+) -> RecordReader:
     """The job's reader of an object, or of a range of its bytes."""
-    return RecordReader(Store(a=data), ByteRange(SourceObject("lake", "a", len(data), "etag"), start, end), limits)
+    item = SourceObject("lake", "a", len(data), "etag", records_at)
+    return RecordReader(Store(a=data), ByteRange(item, start, end), limits)
 
 
-def read_records(data: bytes, range_bytes: int | None = None, limits: Limits = LIMITS) -> Records:
+def read_records(data: bytes, range_bytes: int | None = None, limits: Limits = LIMITS, records_at: str = "") -> Records:
     """Reads the records of an object, whole or cut into ranges, as the job does: column name to text."""
     step = range_bytes or len(data)
     ranges = [(start, start + step) for start in range(0, len(data), step)] if range_bytes else [(0, None)]
-    batches = [batch for start, end in ranges for batch in record_batches([reader(data, start, end, limits)])]
+    batches = [
+        batch for start, end in ranges for batch in record_batches([reader(data, start, end, limits, records_at)])
+    ]
     return [present(record) for batch in batches for record in batch.to_pylist()]
 
 

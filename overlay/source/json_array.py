@@ -1,22 +1,24 @@
 """A JSON array of records, read from its beginning: only there is it certain what a brace or a comma is.
 
-In: the bytes behind the opening bracket, as a stream. Out: chunks of records, or the SourceError of the first place
-that is malformed.
+In: the bytes behind the opening bracket, as a stream; or those of an object around the array, as exports of APIs have
+it (`{"records": [...], "total": 2}`, at `S3.records_at`), whose other members are parsed and left out. Out: chunks of
+records, or the SourceError of the first place that is malformed.
 """
 
 import codecs
 import io
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from overlay.errors import Detail, LibraryWords, phrase
+from overlay.errors import Detail, LibraryWords, SourceError, Verbatim, phrase
 from overlay.source.json_text import SCAN_ERRORS, Chunk, ParseState, blanks_end, error_position, reason
 from overlay.source.objects import BLANKS
 
 # A scan that fails this close to the end of the text may only have seen half a token (`tru`, `\u00`).
 TOKEN_CHARACTERS = 16
 _COMMA = re.compile(f"[{BLANKS}]*,[{BLANKS}]*")
+_KINDS = {"{": "object", "[": "array", "t": "boolean", "f": "boolean", "n": "null"}  # by how a value begins
 
 
 class ArrayParser:
@@ -140,3 +142,98 @@ class ArrayParser:
             self._state.malformed(self._byte_offset(self._position), phrase("after_array"))
         if self._problem:
             self._refuse(None)
+
+
+class EnvelopeParser(ArrayParser):
+    """Walks through the members of an object, and of those inside of it, to the array of records and to the end."""
+
+    def __init__(self, state: ParseState, stream: io.BufferedIOBase, offset: int) -> None:
+        """Takes a stream that stands at the brace of the object, at byte `offset`."""
+        super().__init__(state, stream, offset)
+        self._path = state.byte_range.object.records_at
+        self._names = self._path.split(".")
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Parses chunk after chunk; a SourceError also where no array is at the path, or two are."""
+        for name in self._names:
+            self._enter(name)
+        if self._step("") != "[":
+            self._refuse_path(phrase("no_array", name=Verbatim(self._names[-1]), kind=phrase(self._kind())))
+        self._position += 1
+        yield from super().chunks()
+
+    def _enter(self, name: str) -> None:
+        """Goes on to the value of a member of the object at the position."""
+        if self._step("") != "{" and name != self._names[0]:
+            before = self._names[self._names.index(name) - 1]
+            self._refuse_path(phrase("no_object", name=Verbatim(before), kind=phrase(self._kind())))
+        self._step("{")
+        names = []
+        while self._step("") != "}":
+            if (member := self._member()) == name:
+                return
+            names.append(member)
+            self._value()
+            if self._step(",}") == "}":
+                break
+        self._refuse_path(phrase("no_member", name=Verbatim(name), names=Verbatim(", ".join(names))))
+
+    def _expect_end(self) -> None:
+        """Walks through the members behind the records: a second array at the path would be lost."""
+        for name in reversed(self._names):
+            while self._step(",}") == ",":
+                self._step("")
+                start = self._byte_offset(self._position)
+                if self._member() == name:
+                    self._state.malformed(start, phrase("twice", name=Verbatim(name)))
+                self._value()
+        super()._expect_end()
+
+    def _member(self) -> str:
+        """The name of the member at the position; goes on to its value."""
+        self._step('"')
+        self._position -= 1
+        name: str = self._value()
+        self._step(":")
+        return name
+
+    def _step(self, expected: str) -> str:
+        """The next character that is no blank, which is stepped over where it is expected; `""`: it may be any."""
+        self._position = blanks_end(self._text, self._position)
+        while self._position == len(self._text) and not self._has_ended:
+            self._slide(self._state.limits.chunk_bytes)
+            self._position = blanks_end(self._text, 0)
+        character = self._text[self._position : self._position + 1]
+        if not character:
+            self._refuse(None)
+        if expected and character not in expected:
+            at = self._byte_offset(self._position)
+            self._state.malformed(at, phrase("in_envelope", expected=Verbatim(" ".join(expected))))
+        self._position += bool(expected)
+        return character
+
+    def _value(self) -> Any:
+        """The value at the position, which is stepped over."""
+        self._step("")
+        while True:
+            error = None
+            try:
+                value, end = self._state.scan(self._text, self._position)
+                # `10` may be all that is here yet of `10.5`, and so may `10.`, which a scan leaves behind the ten.
+                if self._has_ended or end < len(self._text) - TOKEN_CHARACTERS:
+                    self._position = end
+                    return value
+            except SCAN_ERRORS as failure:
+                error = failure.with_traceback(None)
+            if not self._may_grow(error):
+                self._refuse(error)
+            self._state.check_record_size(len(self._text) - self._position, self._byte_offset(self._position))
+            self._slide(self._state.limits.chunk_bytes)
+
+    def _kind(self) -> str:
+        """The phrase for the value at the position."""
+        return _KINDS.get(self._text[self._position], "string_or_number")
+
+    def _refuse_path(self, problem: Detail) -> NoReturn:
+        url = Verbatim(self._state.byte_range.object.url)
+        raise SourceError("records_missing", url=url, path=Verbatim(self._path), problem=problem)

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from overlay.errors import Detail, LibraryWords, Verbatim, phrase
 from overlay.limits import Limits
-from overlay.source.json_array import ArrayParser
+from overlay.source.json_array import ArrayParser, EnvelopeParser
 from overlay.source.json_text import SCAN_ERRORS, Chunk, ParseState, blanks_end, error_position, reason
 from overlay.source.objects import BLANKS, ByteRange
 
@@ -64,6 +64,8 @@ def _text_chunks(state: ParseState, stream: io.BufferedReader) -> Iterator[Chunk
     while (head := stream.peek(1)) and (blanks := len(head) - len(head.lstrip(BLANKS.encode()))):
         offset += len(stream.read(blanks))
     match _peek(stream, 1):
+        case beginning if beginning and state.byte_range.object.records_at:
+            yield from EnvelopeParser(state, stream, offset).chunks()
         case b"[":
             stream.read(1)
             yield from ArrayParser(state, stream, offset + 1).chunks()

@@ -31,6 +31,7 @@ class SourceObject(NamedTuple):
     key: str
     size: int  # bytes
     etag: str
+    records_at: str = ""  # names joined by dots that lead to the array of records; empty: records are all there is
 
     @property
     def url(self) -> str:
@@ -64,7 +65,7 @@ def list_objects(settings: Settings) -> list[SourceObject]:
             raise SourceError("source_missing", url=Verbatim(settings.source)) from error
         raise aws_error(error, "s3:ListBucket", settings.source) from error
     objects = [
-        SourceObject(bucket, key, item["Size"], item["ETag"])
+        SourceObject(bucket, key, item["Size"], item["ETag"], settings.records_at)
         for item in listed
         if is_source_key(key := item["Key"], pattern) and not key.endswith("/") and key != report
     ]
@@ -88,15 +89,16 @@ def _is_hidden(key: str, pattern: str) -> bool:
 def cut_ranges(s3: Any, objects: Sequence[SourceObject], parallelism: int, limits: Limits) -> list[list[ByteRange]]:
     """Cuts objects into groups of byte ranges that `parallelism` readers share: the ranges are in order, and complete.
 
-    Big JSON Lines are cut by bytes, as a newline is always the end of a line. An array or gzip is one range, since what
-    looks like the end of a record may lie in a text. Small objects are grouped. Empty ones have no records.
+    Big JSON Lines are cut by bytes, as a newline is always the end of a line. An array (`records_at`, too) or gzip is
+    one range, since what looks like the end of a record may lie in a text. Small objects are grouped. Empty ones have
+    no records.
     """
     share = sum(item.size for item in objects) // (RANGES_PER_CORE * parallelism)
     size = min(max(share, limits.range_bytes_min), limits.range_bytes_max)
     groups: list[list[ByteRange]] = []
     room = 0  # bytes that the last group may still take
     for item in objects:
-        if item.size > size and first_byte(s3, item, limits) == b"{":
+        if item.size > size and not item.records_at and first_byte(s3, item, limits) == b"{":
             groups += [[ByteRange(item, at, min(at + size, item.size))] for at in range(0, item.size, size)]
             room = 0
         elif 0 < item.size <= room:

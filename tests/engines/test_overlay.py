@@ -157,6 +157,19 @@ def test_every_type_is_the_databases_own_text(on):
 SPELLINGS = b'{"id":7}\n{"id":"7"}\n{"id":"007"}\n{"id":7.0}\n{"id":" 7"}'
 
 
+def test_records_within_an_object(on_both):
+    """`S3.records_at`: an export of kintone, indented; what else it holds is left out."""
+    on_both.sql(
+        f"CREATE TABLE {on_both.name} (id INT PRIMARY KEY, name VARCHAR(20))",
+        f"INSERT INTO {on_both.name} VALUES (1, 'a'), (2, 'b')",
+    )
+    export = {"app": {"records": 5}, "data": {"records": [{"id": 1}, {"id": "3", "name": "c"}]}, "totalCount": "2"}
+    on_both.put(json.dumps(export, indent=2).encode())
+    result = on_both.run(records_at="data.records")
+    assert on_both.output() == b"id,name\n1,a\n3,c\n"
+    assert (result.counts.source_records, result.counts.matched) == (2, 1)
+
+
 @pytest.mark.parametrize(
     ("server", "kind", "engine"),
     [

@@ -197,7 +197,7 @@ def test_object_missing(ready, slack, caplog, arguments):
         (b"[]", "has no records"),
         (b"{}\n{}", "has no columns"),
         (b'{"id":1}\n{"id":}\n', "record 2, byte offset 15: expected a value"),
-        (b'[{"id":1},{"id":2', "record 2, byte offset 17: the file ends inside the array"),
+        (b'[{"id":1},{"id":2', "record 2, byte offset 17: the file ends inside an array or object"),
         (b'{"id":1}\n[2]\n', "Record 2 of s3://lake/in/"),
         (b'{"ID":1,"name":2}', "has the key column 'id' (did you mean 'ID'?). Columns found: ID, name."),
     ],

@@ -85,7 +85,7 @@ def test_concatenated_gzip_members_are_one_file():
     assert len(read_records(gzip.compress(b'{"id":1}\n') + gzip.compress(b'{"id":2}\n'))) == 2
 
 
-INDENTED = "an object over several lines; write one record a line, or the array without the object around it"
+INDENTED = "an object over several lines; if it holds an array of records, S3.records_at (--records_at) reads it"
 
 
 @pytest.mark.parametrize("range_bytes", [None, 5])
@@ -121,8 +121,8 @@ def test_malformed_lines_name_record_and_offset(data, record, offset, problem, r
     [
         (b'[{"id":1},]', 2, 10, "expected a value"),
         (b'[{"id":1} {"id":2}]', 2, 10, "expected ',' or ']' after a record"),
-        (b'[{"id":1},{"id":2', 2, 17, "the file ends inside the array"),
-        (b'[{"id":1}', 2, 9, "the file ends inside the array"),
+        (b'[{"id":1},{"id":2', 2, 17, "the file ends inside an array or object"),
+        (b'[{"id":1}', 2, 9, "the file ends inside an array or object"),
         (b'[{"id":1}] {"id":2}', 2, 11, "something follows the end of the array"),
         ('[{"id":"あ"},{"id":"'.encode() + b'\xff"}]', 2, 21, "not UTF-8 (invalid start byte)"),
         (b'[{"id":1}]\xff', 2, 10, "not UTF-8 (invalid start byte)"),

@@ -187,6 +187,7 @@ def test_missing_argument_is_named(name):
         ({"source_key": "out/"}, "would overwrite or join the source s3://lake/out/"),
         ({"engine": "fast"}, "Job argument --engine is 'fast', expected auto / driver / spark."),
         ({"notify": "never"}, "Job argument --notify is 'never', expected always / on_change / on_failure."),
+        ({"records_at": "data."}, "Job argument --records_at is 'data.', expected names joined by dots."),
         ({"unmatched_file": "out/"}, "Job argument --unmatched_file is 'out/', expected the key of one object."),
         ({"unmatched_file": "out/a.csv"}, "--unmatched_file 'out/a.csv' is the key of the output or of its run report"),
         ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output or of its run report"),

@@ -45,6 +45,7 @@ DETAILS = {
         "offset": "位置",
         "operation": "操作",
         "problem": "内容",
+        "path": "パス",
         "record": "番号",
         "resource": "場所",
         "row": "場所",
