@@ -8,11 +8,11 @@ another language: this module is data alone, so that a text can be corrected wit
 MESSAGES: dict[str, tuple[str, str]] = {
     "argument_invalid": (
         "Job argument --{name} is {value!r}, expected {expected}.",
-        "Correct the job argument.",
+        "Correct it where the run was started, or in configs.json and run terraform apply.",
     ),
     "argument_missing": (
         "Job argument --{name} is missing.",
-        "Add it to the default arguments of the Glue job.",
+        "Run terraform apply, which sets it from configs.json, or add it where the run is started.",
     ),
     "argument_unknown": (
         "Job argument --{name} is unknown{near}.",
@@ -20,11 +20,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "arguments_conflict": (
         "Job arguments contradict each other: {conflict}.",
-        "Change one of them.",
+        "Change one of them in configs.json and run terraform apply, or where the run was started.",
     ),
     "secret_missing": (
         "Secret {secret!r} does not exist in Secrets Manager.",
-        "Check --secret_name, or run terraform apply to make the secret.",
+        "Run terraform apply, which makes it, or check secret_arn in configs.json (--secret_name).",
     ),
     "secret_invalid": (
         "Secret {secret!r} {problem}.",
@@ -32,7 +32,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "connection_missing": (
         "Glue connection {connection!r} does not exist.",
-        "Check --connection_name, or run terraform apply to make the connection.",
+        "Run terraform apply, which makes it from Database in configs.json (--connection_name).",
     ),
     "connection_invalid": (
         "Glue connection {connection!r}: {problem}.",
@@ -179,11 +179,11 @@ PHRASES: dict[str, str] = {
     "count": "a whole number from 1 to 99999",
     "value": "a value",
     "object_key": "the key of one object",
-    "null_is_special": "--csv_null {null!r} holds the delimiter, a quote or a line break",
-    "option_not_encodable": "--{name} {value!r} does not exist in --csv_encoding {encoding}",
+    "null_is_special": "csv.null (--csv_null) {null!r} holds the delimiter, a quote or a line break",
+    "option_not_encodable": "--{name} {value!r} does not exist in csv.encoding (--csv_encoding) {encoding}",
     "output_is_source": "--{name} {output} would overwrite or join the source {source}",
     "report_is_source": "the run report {report} would overwrite the source",
-    "list_is_output": "--unmatched_file {key!r} is the key of the output or of its run report",
+    "list_is_output": "S3.unmatched_file (--unmatched_file) {key!r} is the key of the output or of its run report",
     "schema_unused": "schema_name {schema!r} is for PostgreSQL, the connection has {scheme}",
     "no_json_object": "is not a JSON object",
     "fields_missing": "lacks {names}",

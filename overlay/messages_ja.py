@@ -7,11 +7,11 @@ Nothing goes in; out come dictionaries of `str.format` templates, with the same 
 MESSAGES: dict[str, tuple[str, str]] = {
     "argument_invalid": (
         "ジョブ引数 --{name} の値 {value!r} は使えません。",
-        "{expected} を指定してください。",
+        "{expected} を、configs.json (terraform apply で反映) か実行時の引数に指定してください。",
     ),
     "argument_missing": (
         "ジョブ引数 --{name} がありません。",
-        "Glue ジョブのデフォルト引数に追加してください。",
+        "terraform apply を実行すると configs.json から設定されます。または実行時の引数に追加してください。",
     ),
     "argument_unknown": (
         "ジョブ引数 --{name} は定義されていません{near}。",
@@ -19,11 +19,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "arguments_conflict": (
         "ジョブ引数が互いに矛盾しています: {conflict}",
-        "どちらかを変更してください。",
+        "configs.json のどちらかを直して terraform apply を実行するか、実行時の引数を変更してください。",
     ),
     "secret_missing": (
         "Secrets Manager にシークレット {secret!r} がありません。",
-        "--secret_name を確認するか、terraform apply でシークレットを作成してください。",
+        "terraform apply で作成するか、configs.json の secret_arn (--secret_name) を確認してください。",
     ),
     "secret_invalid": (
         "シークレット {secret!r} の内容が不正です ({problem})。",
@@ -31,7 +31,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "connection_missing": (
         "Glue 接続 {connection!r} がありません。",
-        "--connection_name を確認するか、terraform apply で接続を作成してください。",
+        "terraform apply を実行すると configs.json の Database から作成されます (--connection_name)。",
     ),
     "connection_invalid": (
         "Glue 接続 {connection!r} の設定が不正です ({problem})。",
@@ -178,11 +178,11 @@ PHRASES: dict[str, str] = {
     "count": "整数 (1 から 99999)",
     "value": "文字列 (1 文字以上)",
     "object_key": "オブジェクト 1 つのキー (末尾は / 以外)",
-    "null_is_special": "--csv_null {null!r} に区切り文字、引用符または改行が含まれています",
-    "option_not_encodable": "--{name} {value!r} に --csv_encoding {encoding} で書けない文字があります",
+    "null_is_special": "csv.null (--csv_null) {null!r} に区切り文字、引用符または改行が含まれています",
+    "option_not_encodable": "--{name} {value!r} に csv.encoding (--csv_encoding) {encoding} で書けない文字があります",
     "output_is_source": "--{name} {output} が入力 {source} を上書きするか、次回の入力に混ざります",
     "report_is_source": "実行レポート {report} が入力を上書きします",
-    "list_is_output": "--unmatched_file {key!r} が出力かその実行レポートのキーと同じです",
+    "list_is_output": "S3.unmatched_file (--unmatched_file) {key!r} が出力かその実行レポートのキーと同じです",
     "schema_unused": "schema_name {schema!r} は PostgreSQL 用ですが、接続は {scheme} です",
     "no_json_object": "JSON オブジェクトではありません",
     "fields_missing": "{names} がありません",

@@ -344,7 +344,7 @@ def test_an_error_of_the_database_that_may_pass_is_one_of_the_table():
 def test_error_text_says_what_and_what_to_do():
     error = JobError("secret_missing", secret=Verbatim("a"))
     cause = "Secret 'a' does not exist in Secrets Manager."
-    hint = "Check --secret_name, or run terraform apply to make the secret."
+    hint = "Run terraform apply, which makes it, or check secret_arn in configs.json (--secret_name)."
     assert error.message("en") == (cause, hint)
     assert str(error) == f"{cause} {hint}"
     error.reported = True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from overlay.errors import SettingsError
@@ -19,6 +21,7 @@ from overlay.settings import (
     parse_arguments,
     read_settings,
 )
+from tests.conftest import ROOT
 from tests.samples import ARGUMENTS
 from tests.texts import english_in
 
@@ -158,7 +161,7 @@ def test_a_misspelt_argument_is_refused_however_it_is_spelt(name):
 def test_missing_argument_is_named(name):
     with pytest.raises(SettingsError) as caught:
         read_settings(argv(**{name: None}))
-    assert str(caught.value) == (f"Job argument --{name} is missing. Add it to the default arguments of the Glue job.")
+    assert str(caught.value).startswith(f"Job argument --{name} is missing. Run terraform apply, which sets it from")
 
 
 @pytest.mark.parametrize(
@@ -170,9 +173,12 @@ def test_missing_argument_is_named(name):
         ({"csv_quo": "all"}, "Job argument --csv_quo is unknown (did you mean 'csv_quote'?)."),
         (
             {"max_connections": "0"},
-            "Job argument --max_connections is '0', expected a whole number from 1 to 99999. Correct the job argument.",
+            "Job argument --max_connections is '0', expected a whole number from 1 to 99999.",
         ),
-        ({"language": "fr"}, "Job argument --language is 'fr', expected ja / en. Correct the job argument."),
+        (
+            {"language": "fr"},
+            "Job argument --language is 'fr', expected ja / en. Correct it where",
+        ),
         ({"csv_encoding": "sjis"}, "Job argument --csv_encoding is 'sjis', expected utf-8 / utf-8-sig / cp932."),
         ({"csv_delimiter": ",,"}, "Job argument --csv_delimiter is ',,', expected one character"),
         ({"csv_delimiter": '"'}, "Job argument --csv_delimiter is '\"', expected one character"),
@@ -180,8 +186,11 @@ def test_missing_argument_is_named(name):
         ({"csv_escape_formulas": "yes"}, "Job argument --csv_escape_formulas is 'yes', expected true / false."),
         ({"source_bucket": ""}, "Job argument --source_bucket is '', expected a value."),
         ({"destination_file": "out/"}, "Job argument --destination_file is 'out/', expected the key of one object."),
-        ({"csv_null": "a,b"}, "contradict each other: --csv_null 'a,b' holds the delimiter"),
-        ({"csv_null": "☃", "csv_encoding": "cp932"}, "--csv_null '☃' does not exist in --csv_encoding cp932"),
+        ({"csv_null": "a,b"}, "contradict each other: csv.null (--csv_null) 'a,b' holds the delimiter"),
+        (
+            {"csv_null": "☃", "csv_encoding": "cp932"},
+            "--csv_null '☃' does not exist in csv.encoding (--csv_encoding) cp932",
+        ),
         ({"destination_file": "in/a.json"}, "would overwrite or join the source s3://lake/in/a.json"),
         ({"source_key": "out/*.csv"}, "would overwrite or join the source s3://lake/out/*.csv"),
         ({"source_key": "out/"}, "would overwrite or join the source s3://lake/out/"),
@@ -189,7 +198,10 @@ def test_missing_argument_is_named(name):
         ({"notify": "never"}, "Job argument --notify is 'never', expected always / on_change / on_failure."),
         ({"records_at": "data."}, "Job argument --records_at is 'data.', expected names joined by dots."),
         ({"unmatched_file": "out/"}, "Job argument --unmatched_file is 'out/', expected the key of one object."),
-        ({"unmatched_file": "out/a.csv"}, "--unmatched_file 'out/a.csv' is the key of the output or of its run report"),
+        (
+            {"unmatched_file": "out/a.csv"},
+            "S3.unmatched_file (--unmatched_file) 'out/a.csv' is the key of the output or",
+        ),
         ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output or of its run report"),
         ({"unmatched_file": "in/a.json"}, "--unmatched_file s3://lake/in/a.json would overwrite or join the source"),
         (
@@ -204,3 +216,26 @@ def test_wrong_arguments_are_explained(changes, text):
         settings_of(**changes)
     assert text in str(caught.value)
     assert not english_in(caught.value)
+
+
+SCHEMA = json.loads((ROOT / "schemas" / "configs.schema.json").read_text())
+ENTRY = SCHEMA["properties"]["configs"]["additionalProperties"]["properties"]
+CHECKED_BY_THE_PLAN = {
+    **{f"csv_{name}": rule for name, rule in ENTRY["csv"]["properties"].items()},
+    **ENTRY["S3"]["properties"],
+    **{name: ENTRY[name] for name in ("key", "language")},
+}
+TEXTS = {name: rule["pattern"] for name, rule in CHECKED_BY_THE_PLAN.items() if "pattern" in rule}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+@given(st.data())
+def test_what_the_plan_lets_pass_reaches_the_job_as_it_is(name, data):
+    """Leading dashes, blanks, quotes, `$`, `=`, any character: by the rule that the schema shares with data.tf."""
+    text = data.draw(st.from_regex(TEXTS[name].removeprefix("^").removesuffix("$"), fullmatch=True))
+    text = data.draw(st.sampled_from([text, f"--{text}", f"-{text}=1"]))
+    assume(re.search(TEXTS[name].removesuffix("$") + r"\Z", text) and not (name == "csv_null" and "," in text))
+    arguments = {"source_bucket": "sources", "unmatched_file": "never-this", name: text}
+    settings = read_settings(argv(**arguments))
+    expected = "\t" if name == "csv_delimiter" and text in {"tab", "\\t"} else text
+    assert (getattr(settings.csv, name[4:]) if name.startswith("csv_") else getattr(settings, name)) == expected
