@@ -121,9 +121,10 @@ class MySQL(Dialect):
         parameters = {
             "connectTimeout": str(int(limits.connect_seconds * 1000)),
             "socketTimeout": str(int(limits.socket_seconds * 1000)),
-            # The server's time zone and no SQL mode (one pads CHAR), whatever init_connect makes of a session.
+            # The server's time zone, no SQL mode (one pads CHAR) and all rows, whatever init_connect or the server's
+            # variables make of a session: sql_select_limit leaves rows out without a word, max_join_size refuses them.
             "sessionVariables": f"net_write_timeout={client},lock_wait_timeout={lock},"
-            "time_zone=@@global.time_zone,sql_mode=''",
+            f"time_zone=@@global.time_zone,sql_mode='',sql_select_limit={2**64 - 1},sql_big_selects=1",
         }
         if driver.startswith("com.mysql."):
             parameters["useCursorFetch"] = "true"  # without it Connector/J loads the whole result set

@@ -29,7 +29,8 @@ def test_url_streams_and_times_out():
     assert database.url == (
         "jdbc:mysql://db:3306/shop?connectTimeout=10000&socketTimeout=600000"
         "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300,"
-        "time_zone=@@global.time_zone,sql_mode=''&useCursorFetch=true&processEscapeCodesForPrepStmts=false"
+        "time_zone=@@global.time_zone,sql_mode='',sql_select_limit=18446744073709551615,sql_big_selects=1"
+        "&useCursorFetch=true&processEscapeCodesForPrepStmts=false"
     )
     assert "p@ss" not in repr(database)
 
@@ -40,7 +41,8 @@ def test_times_are_those_of_the_limits():
     assert database.limits is limits
     assert database.url.endswith(
         "?connectTimeout=1500&socketTimeout=2000&sessionVariables=net_write_timeout=1,lock_wait_timeout=3,"
-        "time_zone=@@global.time_zone,sql_mode=''&useCursorFetch=true&processEscapeCodesForPrepStmts=false"
+        "time_zone=@@global.time_zone,sql_mode='',sql_select_limit=18446744073709551615,sql_big_selects=1"
+        "&useCursorFetch=true&processEscapeCodesForPrepStmts=false"
     )
 
 
@@ -64,6 +66,7 @@ def test_what_the_connection_says_wins():
     assert make_database("c", properties, SECRET).url == (
         "jdbc:mysql://db/shop?connectTimeout=5&permitMysqlScheme&socketTimeout=600000"
         "&sessionVariables=net_write_timeout=3600,lock_wait_timeout=300,time_zone=@@global.time_zone,sql_mode='',"
+        "sql_select_limit=18446744073709551615,sql_big_selects=1,"
         "character_set_client=utf8mb4,character_set_connection=utf8mb4,character_set_results=utf8mb4"
         "&allowLocalInfile=false&useSSL=true&trustServerCertificate=true"
     )

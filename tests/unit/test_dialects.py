@@ -140,7 +140,7 @@ def test_what_no_literal_is_known_of_is_not_looked_up(kind):
     assert kind == "text" or not POSTGRESQL.can_look_up(TableColumn("id", kind, kind, "UTF8"))
 
 
-ALWAYS = "time_zone=@@global.time_zone,sql_mode=''"
+ALWAYS = "time_zone=@@global.time_zone,sql_mode='',sql_select_limit=18446744073709551615,sql_big_selects=1"
 
 
 def test_times_are_in_the_unit_of_each_driver():
