@@ -303,7 +303,7 @@ locals {
   panels = [
     { title = "最終成功 / Last success", metric = "Succeeded", stat = "Sum", period = 3600, view = "table", math = "IF(m > 0, m)", label = "$${LAST_TIME_RELATIVE}", columns = ["SUM"] },
     { title = "入力件数 / Source records", metric = "SourceRecords", stat = "Maximum", period = 3600, view = "table", math = null, label = "$${LAST}", columns = ["MIN", "MAX"] },
-    { title = "入力にない行 / Unmatched rows", metric = "UnmatchedRows", stat = "Maximum", period = 3600, view = "table", math = null, label = "$${LAST}", columns = ["MIN", "MAX"] },
+    { title = "テーブルのみの行 / Table-only rows", metric = "UnmatchedRows", stat = "Maximum", period = 3600, view = "table", math = null, label = "$${LAST}", columns = ["MIN", "MAX"] },
     { title = "所要時間 (秒) / Duration (s)", metric = "DurationSeconds", stat = "Maximum", period = 3600, view = "table", math = null, label = "$${LAST}", columns = ["MIN", "MAX", "AVG"] },
     { title = "費用の目安 (USD) / Estimated cost (USD)", metric = "DurationSeconds", stat = "Sum", period = 3600, view = "table", math = "m * price", label = "$${LAST}", columns = ["SUM", "AVG"] },
     { title = "所要時間の推移 / Duration over time", metric = "DurationSeconds", stat = "Maximum", period = 3600, view = "timeSeries", math = null, label = "", columns = [] },

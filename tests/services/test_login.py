@@ -130,6 +130,38 @@ def test_a_server_that_demands_tls(make_pipeline, mariadb, user):
     assert "Database.enforce_ssl" in str(error)
 
 
+def test_an_address_that_is_not_admitted(on):
+    """The server says so in place of its greeting."""
+    with MariaDB() as server:
+        pipeline = on(server)
+        execute(server, "DELETE FROM mysql.global_priv", "FLUSH PRIVILEGES")
+        error = refusal(pipeline)
+    assert told(error) == ("address_refused", False)
+    assert "is not allowed to connect to this MariaDB server" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("driver", "parameter"), [("", "&enabledSslProtocolSuites=TLSv1.2"), (CONNECTOR_J, "?tlsVersions=TLSv1.2")]
+)
+def test_no_version_of_tls_in_common(make_pipeline, driver, parameter):
+    with MariaDB(["--tls-version=TLSv1.3"]) as server:
+        pipeline = make_pipeline("", server, driver)
+        url = pipeline.properties()["JDBC_CONNECTION_URL"] + parameter
+        error = refusal(pipeline, JDBC_CONNECTION_URL=url, JDBC_ENFORCE_SSL="true")
+    assert told(error) == ("tls_refused", False)
+    assert "protocol_version" in str(error)
+
+
+def test_a_method_that_the_driver_lacks(make_pipeline, mariadb):
+    """Connector/J of MySQL has no ed25519."""
+    user = f"user{next(NUMBERS)}"
+    execute(mariadb, "INSTALL SONAME 'auth_ed25519'")
+    execute(mariadb, f"CREATE USER {user} IDENTIFIED VIA ed25519 USING PASSWORD('{PASSWORD}')")
+    error = refusal(make_pipeline("", mariadb, CONNECTOR_J), user)
+    assert told(error) == ("authentication_unsupported", False)
+    assert "ed25519" in str(error)
+
+
 def test_a_wrong_password(on, mariadb, user):
     execute(mariadb, f"ALTER USER {user} IDENTIFIED BY 'another'")
     assert told(refusal(on(mariadb), user)) == ("login_refused", False)
