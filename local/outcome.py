@@ -35,7 +35,7 @@ def width(text: str) -> int:
 
 def fit(text: str, columns: int) -> str:
     """A text cut and padded to a number of terminal columns."""
-    text = text.replace("\n", "⏎")
+    text = text[: columns + 1].replace("\n", "⏎")  # a cell may have megabytes
     if width(text) > columns:
         while width(text) > columns - 1:
             text = text[:-1]

@@ -65,7 +65,7 @@ def test_a_missing_secret_is_named(aws):
         load_secret(settings_of(secret_name="nope"))
     assert str(caught.value) == (
         "Secret 'nope' does not exist in Secrets Manager. "
-        "Check --secret_name, or run terraform apply to make the secret."
+        "Run terraform apply, which makes it, or check secret_arn in configs.json (--secret_name)."
     )
     assert not english_in(caught.value)
 
