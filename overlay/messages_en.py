@@ -28,7 +28,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "secret_invalid": (
         "Secret {secret!r} {problem}.",
-        "Store a JSON object with {fields} (strings).",
+        "Store a JSON object with {fields} (strings): TF_VAR_credentials and terraform apply, or Secrets Manager.",
     ),
     "connection_missing": (
         "Glue connection {connection!r} does not exist.",
@@ -36,11 +36,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "connection_invalid": (
         "Glue connection {connection!r}: {problem}.",
-        "Correct the properties of the connection (configs.json).",
+        "Correct Database in configs.json (ca_uri, enforce_ssl, endpoint) and run terraform apply.",
     ),
     "access_denied": (
         "AWS denied {operation} on {resource}.",
-        "Allow it in the role of the Glue job (and in the bucket or key policy).",
+        "Allow it in the job's role (KMS: kms_key_arns in common_settings.json) and in the bucket or key policy.",
     ),
     "aws_failed": (
         "AWS {operation} on {resource} failed: {problem}.",
@@ -88,7 +88,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "table_missing": (
         "Table {table} does not exist, or {user!r} may not read it{near}.",
-        "Check db_name, table_name and, of PostgreSQL, schema_name in the secret, and the grants of the user.",
+        "Check db_name, table_name and schema_name of SecretsManager in configs.json, and the grants of the user.",
     ),
     "table_unreadable": (
         "Table {table} exists, but user {user!r} may not read any of its columns.",
@@ -116,15 +116,15 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "no_connection_left": (
         "The database at {host} has no connection left: {problem}.",
-        "Run it at another time, or lower max_connections in configs.json (--max_connections), or raise the server's.",
+        "Run it at another time, lower Database.max_connections in configs.json, or raise the server's limit.",
     ),
     "database_unreachable": (
         "The database at {host} cannot be reached.",
-        "Check endpoint and port of the connection, its subnet, and the security group of the database.",
+        "Check Database.endpoint and port in configs.json, the subnet, and the security group of the database.",
     ),
     "certificate_refused": (
         "The certificate of the database at {host} was refused: {problem}.",
-        "Check that {url} holds the CA that signed it, and that the certificate is for Database.endpoint.",
+        "Check that Database.ca_uri ({url}) holds the CA that signed it, and that it is for Database.endpoint.",
     ),
     "ca_invalid": (
         "The CA bundle {url} {problem}.",
@@ -132,11 +132,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "driver_missing": (
         "JDBC driver class {driver!r} is not on the class path.",
-        "Let JDBC_DRIVER_CLASS_NAME of the connection and the jar in --extra-jars fit each other.",
+        "Let class_name and jar_uri of connection.jdbc_driver in common_settings.json fit each other (--extra-jars).",
     ),
     "driver_refuses_url": (
         "JDBC driver {driver!r} does not take the URL {url}.",
-        "Let the driver class fit the URL; MariaDB Connector/J 3 needs permitMysqlScheme in it.",
+        "Let Database.dbtype fit connection.jdbc_driver; MariaDB Connector/J 3 needs permitMysqlScheme in the URL.",
     ),
     "value_too_large": (
         "A value of column {column!r} in {table} is too large to be sent: as text it exceeds max_allowed_packet.",
@@ -164,7 +164,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "stopped": (
         "The run was stopped, by hand or by its timeout.",
-        "Run it again; if it ran into its timeout, raise timeout_minutes or number_of_workers.",
+        "Run it again; after a timeout raise Glue.timeout_minutes or number_of_workers in configs.json.",
     ),
     "unexpected": (
         "{problem}",
@@ -180,11 +180,11 @@ PHRASES: dict[str, str] = {
     "value": "a value",
     "object_key": "the key of one object",
     "null_is_special": "csv.null (--csv_null) {null!r} holds the delimiter, a quote or a line break",
-    "option_not_encodable": "--{name} {value!r} does not exist in csv.encoding (--csv_encoding) {encoding}",
-    "output_is_source": "--{name} {output} would overwrite or join the source {source}",
+    "option_not_encodable": "csv.{name} (--csv_{name}) {value!r} does not exist in {encoding} (csv.encoding)",
+    "output_is_source": "S3.{name} (--{name}) {output} would overwrite or join the source {source}",
     "report_is_source": "the run report {report} would overwrite the source",
     "list_is_output": "S3.unmatched_file (--unmatched_file) {key!r} is the key of the output or of its run report",
-    "schema_unused": "schema_name {schema!r} is for PostgreSQL, the connection has {scheme}",
+    "schema_unused": "SecretsManager.schema_name {schema!r} is for PostgreSQL, the connection has {scheme}",
     "no_json_object": "is not a JSON object",
     "fields_missing": "lacks {names}",
     "webhook_no_url": "has a slack_webhook that is not a URL",
@@ -194,10 +194,10 @@ PHRASES: dict[str, str] = {
     "no_certificates": "holds no certificates in PEM form",
     "or": "{first} or {second}",
     "url_invalid": "JDBC_CONNECTION_URL is {url!r}, expected {expected}",
-    "ca_uri_invalid": "CUSTOM_JDBC_CERT is {uri!r}, expected s3://bucket/bundle.pem",
-    "ca_without_tls": "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true",
-    "ca_needs_driver": "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver",
-    "ca_doubted": "CUSTOM_JDBC_CERT is set, and {names} in JDBC_CONNECTION_URL says how to verify",
+    "ca_uri_invalid": "Database.ca_uri (CUSTOM_JDBC_CERT) is {uri!r}, expected s3://bucket/bundle.pem",
+    "ca_without_tls": "Database.ca_uri (CUSTOM_JDBC_CERT) is set, but enforce_ssl (JDBC_ENFORCE_SSL) is not true",
+    "ca_needs_driver": "Database.ca_uri (CUSTOM_JDBC_CERT) needs the driver org.mariadb.jdbc.Driver",
+    "ca_doubted": "Database.ca_uri (CUSTOM_JDBC_CERT) is set, and {names} in JDBC_CONNECTION_URL says how to verify",
     "no_records": "no records",
     "no_columns": "no columns",
     "array": "an array",

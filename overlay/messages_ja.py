@@ -27,7 +27,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "secret_invalid": (
         "シークレット {secret!r} の内容が不正です ({problem})。",
-        "{fields} を文字列で持つ JSON オブジェクトを保存してください。",
+        "{fields} を持つ JSON オブジェクトを保存してください (TF_VAR_credentials か Secrets Manager)。",
     ),
     "connection_missing": (
         "Glue 接続 {connection!r} がありません。",
@@ -35,11 +35,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "connection_invalid": (
         "Glue 接続 {connection!r} の設定が不正です ({problem})。",
-        "接続のプロパティ (configs.json) を直してください。",
+        "configs.json の Database (ca_uri、enforce_ssl、endpoint) を直して terraform apply を実行してください。",
     ),
     "access_denied": (
         "AWS が {resource} への {operation} を拒否しました。",
-        "Glue ジョブのロール (とバケットや KMS キーのポリシー) で許可してください。",
+        "ジョブのロール (KMS は common_settings.json の kms_key_arns) と、バケットやキーのポリシーで許可してください。",
     ),
     "aws_failed": (
         "AWS の {operation} ({resource}) が失敗しました: {problem}",
@@ -87,7 +87,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "table_missing": (
         "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
-        "シークレットの db_name、table_name (PostgreSQL では schema_name も)、ユーザーの権限を確認してください。",
+        "configs.json の SecretsManager (db_name、table_name、schema_name) とユーザーの権限を確認してください。",
     ),
     "table_unreadable": (
         "テーブル {table} はありますが、ユーザー {user!r} が読み取れる列がありません。",
@@ -115,15 +115,15 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "no_connection_left": (
         "データベース {host} の接続数が上限に達しています: {problem}",
-        "時間を変えるか、configs.json の max_connections (--max_connections) を下げるか、サーバー側を上げてください。",
+        "時間を変えるか、configs.json の Database.max_connections を下げるか、サーバー側の上限を上げてください。",
     ),
     "database_unreachable": (
         "データベース {host} に接続できません。",
-        "接続のエンドポイントとポート、サブネット、データベースのセキュリティグループを確認してください。",
+        "configs.json の Database.endpoint と port、サブネット、データベースのセキュリティグループを確認してください。",
     ),
     "certificate_refused": (
         "データベース {host} のサーバー証明書を検証できません: {problem}",
-        "CA バンドル {url} に署名元の CA があるか、Database.endpoint が証明書の名前と合うかを確認してください。",
+        "Database.ca_uri ({url}) に署名元の CA があるか、Database.endpoint が証明書の名前と合うかを確認してください。",
     ),
     "ca_invalid": (
         "CA バンドル {url} を使えません ({problem})。",
@@ -131,11 +131,11 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "driver_missing": (
         "JDBC ドライバークラス {driver!r} が見つかりません。",
-        "接続の JDBC_DRIVER_CLASS_NAME と --extra-jars の jar を合わせてください。",
+        "common_settings.json の connection.jdbc_driver で、class_name と jar_uri (--extra-jars) を合わせてください。",
     ),
     "driver_refuses_url": (
         "JDBC ドライバー {driver!r} は URL {url} を受け付けません。",
-        "ドライバークラスと URL を合わせてください (MariaDB Connector/J 3 の URL は permitMysqlScheme も必要)。",
+        "Database.dbtype と connection.jdbc_driver を合わせてください (Connector/J 3 には permitMysqlScheme も必要)。",
     ),
     "value_too_large": (
         "{table} の列 {column!r} に、大きすぎて送れない値があります (テキストにすると max_allowed_packet を超えます)。",
@@ -163,7 +163,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "stopped": (
         "ジョブが停止されました (手動停止またはタイムアウト)。",
-        "再実行してください。タイムアウトの場合は timeout_minutes か number_of_workers を増やしてください。",
+        "再実行してください。タイムアウトなら Glue.timeout_minutes か Glue.number_of_workers を増やしてください。",
     ),
     "unexpected": (
         "{problem}",
@@ -179,11 +179,11 @@ PHRASES: dict[str, str] = {
     "value": "文字列 (1 文字以上)",
     "object_key": "オブジェクト 1 つのキー (末尾は / 以外)",
     "null_is_special": "csv.null (--csv_null) {null!r} に区切り文字、引用符または改行が含まれています",
-    "option_not_encodable": "--{name} {value!r} に csv.encoding (--csv_encoding) {encoding} で書けない文字があります",
-    "output_is_source": "--{name} {output} が入力 {source} を上書きするか、次回の入力に混ざります",
+    "option_not_encodable": "csv.{name} (--csv_{name}) {value!r} は {encoding} (csv.encoding) で書けません",
+    "output_is_source": "S3.{name} (--{name}) {output} が入力 {source} を上書きするか、次回の入力に混ざります",
     "report_is_source": "実行レポート {report} が入力を上書きします",
     "list_is_output": "S3.unmatched_file (--unmatched_file) {key!r} が出力かその実行レポートのキーと同じです",
-    "schema_unused": "schema_name {schema!r} は PostgreSQL 用ですが、接続は {scheme} です",
+    "schema_unused": "SecretsManager.schema_name {schema!r} は PostgreSQL 用ですが、接続は {scheme} です",
     "no_json_object": "JSON オブジェクトではありません",
     "fields_missing": "{names} がありません",
     "webhook_no_url": "slack_webhook が URL ではありません",
@@ -193,10 +193,10 @@ PHRASES: dict[str, str] = {
     "no_certificates": "PEM 形式の証明書がありません",
     "or": "{first} か {second}",
     "url_invalid": "JDBC_CONNECTION_URL の値 {url!r} が {expected} の形ではありません",
-    "ca_uri_invalid": "CUSTOM_JDBC_CERT の値 {uri!r} が s3://bucket/bundle.pem の形ではありません",
-    "ca_without_tls": "CUSTOM_JDBC_CERT がありますが、JDBC_ENFORCE_SSL が true ではありません",
-    "ca_needs_driver": "CUSTOM_JDBC_CERT にはドライバー org.mariadb.jdbc.Driver が必要です",
-    "ca_doubted": "CUSTOM_JDBC_CERT があるのに、JDBC_CONNECTION_URL の {names} も検証方法を指定しています",
+    "ca_uri_invalid": "Database.ca_uri (CUSTOM_JDBC_CERT) の値 {uri!r} が s3://bucket/bundle.pem の形ではありません",
+    "ca_without_tls": "Database.ca_uri (CUSTOM_JDBC_CERT) には enforce_ssl (JDBC_ENFORCE_SSL) の true が必要です",
+    "ca_needs_driver": "Database.ca_uri (CUSTOM_JDBC_CERT) にはドライバー org.mariadb.jdbc.Driver が必要です",
+    "ca_doubted": "Database.ca_uri (CUSTOM_JDBC_CERT) と JDBC_CONNECTION_URL の {names} が矛盾しています",
     "no_records": "レコードがありません",
     "no_columns": "列がありません",
     "array": "配列",

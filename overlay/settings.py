@@ -210,7 +210,7 @@ def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
     if set(null) & {delimiter, '"', "\r", "\n"}:
         raise _conflict(phrase("null_is_special", null=Verbatim(null)))
     encoding = _choice(arguments, "csv_encoding", ENCODINGS, "utf-8")
-    for name, value in (("csv_delimiter", delimiter), ("csv_null", null)):
+    for name, value in (("delimiter", delimiter), ("null", null)):
         try:
             value.encode(encoding)
         except UnicodeEncodeError:

@@ -264,7 +264,7 @@ def impatient(pipeline):
 def test_closed_port(ready_on_each, slack, caplog):
     ready = impatient(ready_on_each)
     ready.connection(**ready.properties(CLOSED_PORT))
-    fails(ready, slack, caplog, "table", "cannot be reached. Check endpoint and port")
+    fails(ready, slack, caplog, "table", "cannot be reached. Check Database.endpoint and port")
 
 
 def test_silent_host_is_given_up_in_bounded_time(ready_on_each, slack, caplog):

@@ -70,7 +70,7 @@ def test_another_ca_is_refused(tls_only, elsewhere, caplog):
     assert message.startswith(
         f"The certificate of the database at 127.0.0.1:{tls_only.database.port} was refused: PKIX"
     )
-    assert f"Check that s3://lake/ca/{tls_only.name}.pem holds the CA that signed it" in message
+    assert f"Check that Database.ca_uri (s3://lake/ca/{tls_only.name}.pem) holds the CA that signed it" in message
 
 
 def test_a_certificate_for_another_host_is_refused(tls_only, elsewhere, caplog):

@@ -86,7 +86,7 @@ def test_a_schema_is_postgresqls_alone():
     secret = make_secret("a", SECRET_VALUES | {"schema_name": "app"})
     assert make_database("c", {"JDBC_CONNECTION_URL": "jdbc:postgresql://db/x"}, secret).table.schema == "app"
     with pytest.raises(
-        SettingsError, match="schema_name 'app' is for PostgreSQL, the connection has jdbc:mysql://"
+        SettingsError, match=r"SecretsManager\.schema_name 'app' is for PostgreSQL, the connection has jdbc:mysql://"
     ) as caught:
         make_database("c", {"JDBC_CONNECTION_URL": "jdbc:mysql://db/x"}, secret)
     assert not english_in(caught.value)
@@ -109,7 +109,7 @@ def test_other_urls_are_refused(url):
     assert str(caught.value) == (
         f"Glue connection 'c': JDBC_CONNECTION_URL is {url.split('?')[0]!r}, expected "
         "jdbc:mysql://host:port/database or jdbc:postgresql://host:port/database. "
-        "Correct the properties of the connection (configs.json)."
+        "Correct Database in configs.json (ca_uri, enforce_ssl, endpoint) and run terraform apply."
     )
     assert not english_in(caught.value)
 
@@ -117,20 +117,20 @@ def test_other_urls_are_refused(url):
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"CUSTOM_JDBC_CERT": "ca.pem"}, "CUSTOM_JDBC_CERT is 'ca.pem', expected s3://bucket/bundle.pem"),
-        ({"CUSTOM_JDBC_CERT": "s3://[b]/ca"}, "CUSTOM_JDBC_CERT is 's3://[b]/ca', expected s3://bucket/bundle.pem"),
-        ({"JDBC_ENFORCE_SSL": "false"}, "CUSTOM_JDBC_CERT is set, but JDBC_ENFORCE_SSL is not true"),
-        ({"JDBC_DRIVER_CLASS_NAME": ""}, "CUSTOM_JDBC_CERT needs the driver org.mariadb.jdbc.Driver"),
+        ({"CUSTOM_JDBC_CERT": "ca.pem"}, "is 'ca.pem', expected s3://bucket/bundle.pem"),
+        ({"CUSTOM_JDBC_CERT": "s3://[b]/ca"}, "is 's3://[b]/ca', expected s3://bucket/bundle.pem"),
+        ({"JDBC_ENFORCE_SSL": "false"}, "is set, but enforce_ssl (JDBC_ENFORCE_SSL) is not true"),
+        ({"JDBC_DRIVER_CLASS_NAME": ""}, "needs the driver org.mariadb.jdbc.Driver"),
         (
             {"JDBC_CONNECTION_URL": "jdbc:mysql://db/shop?trustServerCertificate=true"},
-            "CUSTOM_JDBC_CERT is set, and trustServerCertificate in JDBC_CONNECTION_URL says how to verify",
+            "is set, and trustServerCertificate in JDBC_CONNECTION_URL says how to verify",
         ),
     ],
 )
 def test_a_bundle_that_would_not_be_used_is_refused(changes, problem):
     with pytest.raises(SettingsError) as caught:
         make_database("c", WITH_CA | changes, SECRET)
-    assert f"Glue connection 'c': {problem}." in str(caught.value)
+    assert str(caught.value).startswith(f"Glue connection 'c': Database.ca_uri (CUSTOM_JDBC_CERT) {problem}. ")
     assert not english_in(caught.value)
 
 

@@ -13,7 +13,10 @@ from overlay.secret import is_webhook, make_secret, parse_secret
 from tests.samples import SECRET, SECRET_VALUES
 from tests.texts import english_in
 
-FIELDS = "Store a JSON object with username, password, db_name, table_name, slack_webhook (strings)."
+FIELDS = (
+    "Store a JSON object with username, password, db_name, table_name, slack_webhook (strings): "
+    "TF_VAR_credentials and terraform apply, or Secrets Manager."
+)
 
 
 def test_secret_is_read_and_hidden():

@@ -189,7 +189,7 @@ def test_missing_argument_is_named(name):
         ({"csv_null": "a,b"}, "contradict each other: csv.null (--csv_null) 'a,b' holds the delimiter"),
         (
             {"csv_null": "☃", "csv_encoding": "cp932"},
-            "--csv_null '☃' does not exist in csv.encoding (--csv_encoding) cp932",
+            "csv.null (--csv_null) '☃' does not exist in cp932 (csv.encoding)",
         ),
         ({"destination_file": "in/a.json"}, "would overwrite or join the source s3://lake/in/a.json"),
         ({"source_key": "out/*.csv"}, "would overwrite or join the source s3://lake/out/*.csv"),
@@ -203,10 +203,13 @@ def test_missing_argument_is_named(name):
             "S3.unmatched_file (--unmatched_file) 'out/a.csv' is the key of the output or",
         ),
         ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output or of its run report"),
-        ({"unmatched_file": "in/a.json"}, "--unmatched_file s3://lake/in/a.json would overwrite or join the source"),
+        (
+            {"unmatched_file": "in/a.json"},
+            "S3.unmatched_file (--unmatched_file) s3://lake/in/a.json would overwrite or join the source",
+        ),
         (
             {"source_key": "in/", "unmatched_file": "in/b.csv"},
-            "--unmatched_file s3://lake/in/b.csv would overwrite or join the source s3://lake/in/",
+            "S3.unmatched_file (--unmatched_file) s3://lake/in/b.csv would overwrite or join the source s3://lake/in/",
         ),
         ({"source_key": "out/a.csv.report.json"}, "the run report s3://lake/out/a.csv.report.json would overwrite the"),
     ],
