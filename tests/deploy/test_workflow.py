@@ -96,6 +96,18 @@ def test_applies_run_on_main_alone_one_at_a_time_behind_the_environment(workflow
     }
 
 
+@pytest.mark.parametrize("role", ["plan", "apply"])
+def test_roles_trust_the_repository_by_name_and_by_number(role):
+    """Both forms of GitHub's subjects ("OpenID Connect reference", Immutable subject claims), whole and without *."""
+    [statement] = json.loads((ROOT / "docs" / "iam" / f"trust-{role}.json").read_text())["Statement"]
+    assert list(statement["Condition"]) == ["StringEquals"]
+    subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+    by_name = {subject for subject in subjects if subject.startswith("repo:REPOSITORY:")}
+    assert by_name
+    assert set(subjects) == by_name | {subject.replace("REPOSITORY", "NUMBERED") for subject in by_name}
+    assert not any("*" in subject for subject in subjects)
+
+
 def run(script: str, folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """A script as its step runs it."""
     return run_process(["bash", "-e", "-o", "pipefail", SCRIPTS / script], folder, environment)
