@@ -5,13 +5,13 @@ provider "aws" {
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Once for all: key, artifacts, security configuration
+# Once for all: key, artifacts
 # ---------------------------------------------------------------------------------------------------------------------
 
 resource "aws_kms_key" "pipelines" {
   count = local.common.kms_key_arn == null ? 1 : 0
 
-  description             = "Secrets, artifacts, logs and bookmarks of ${local.project}"
+  description             = "Secrets, artifacts and logs of ${local.project}"
   enable_key_rotation     = true
   deletion_window_in_days = 7
   policy                  = data.aws_iam_policy_document.key.json
@@ -136,27 +136,6 @@ resource "aws_s3_object" "jar" {
   depends_on = [aws_s3_bucket_versioning.artifacts, aws_s3_bucket_server_side_encryption_configuration.artifacts]
 }
 
-resource "aws_glue_security_configuration" "pipelines" {
-  #checkov:skip=CKV_AWS_99:The log groups are made beforehand with the key (monitoring.tf); this would move the logs to others.
-  name = local.project
-
-  encryption_configuration {
-    # With SSE-KMS Glue would append the names of role and configuration to the log groups' (Glue API, JobRun.LogGroupName)
-    # and write to groups of its own, without retention. The groups of monitoring.tf have the key, so logs are encrypted.
-    cloudwatch_encryption {
-      cloudwatch_encryption_mode = "DISABLED"
-    }
-    job_bookmarks_encryption {
-      job_bookmarks_encryption_mode = "CSE-KMS"
-      kms_key_arn                   = local.kms_key_arn
-    }
-    s3_encryption {
-      s3_encryption_mode = "SSE-KMS"
-      kms_key_arn        = local.kms_key_arn
-    }
-  }
-}
-
 # ---------------------------------------------------------------------------------------------------------------------
 # Per pipeline: secret, connection, job, schedule
 # ---------------------------------------------------------------------------------------------------------------------
@@ -227,18 +206,18 @@ resource "aws_glue_connection" "pipeline" {
 }
 
 resource "aws_glue_job" "pipeline" {
+  #checkov:skip=CKV_AWS_195:Without bookmarks and Spark writes it encrypts nothing, and it renames the log groups (monitoring.tf).
   for_each = local.pipelines
 
-  name                   = each.value.job
-  description            = "s3://${each.value.source_bucket}/${each.value.source_key} over ${each.value.db_name}.${each.value.table_name} to s3://${each.value.destination_bucket}/${each.value.destination_file}"
-  role_arn               = local.role_arns[each.key]
-  glue_version           = local.common.glue_version
-  worker_type            = each.value.worker_type
-  number_of_workers      = each.value.number_of_workers
-  timeout                = each.value.timeout_minutes
-  execution_class        = each.value.execution_class
-  connections            = [aws_glue_connection.pipeline[each.key].name]
-  security_configuration = aws_glue_security_configuration.pipelines.name
+  name              = each.value.job
+  description       = "s3://${each.value.source_bucket}/${each.value.source_key} over ${each.value.db_name}.${each.value.table_name} to s3://${each.value.destination_bucket}/${each.value.destination_file}"
+  role_arn          = local.role_arns[each.key]
+  glue_version      = local.common.glue_version
+  worker_type       = each.value.worker_type
+  number_of_workers = each.value.number_of_workers
+  timeout           = each.value.timeout_minutes
+  execution_class   = each.value.execution_class
+  connections       = [aws_glue_connection.pipeline[each.key].name]
 
   # Queuing waits for the run before instead of failing; Glue has it for STANDARD runs without retries alone.
   max_retries             = 0
@@ -255,20 +234,19 @@ resource "aws_glue_job" "pipeline" {
 
   default_arguments = merge(
     {
-      "--job-language"                     = "python"
-      "--job-bookmark-option"              = "job-bookmark-disable"
-      "--enable-metrics"                   = "true"
-      "--enable-observability-metrics"     = "true"
-      "--enable-continuous-cloudwatch-log" = "true"
-      "--enable-job-insights"              = "true"
-      "--extra-py-files"                   = local.package_uris
-      "--custom-logGroup-prefix"           = local.log_prefixes[each.key]
-      "--secret_name"                      = local.login_secrets[each.key]
-      "--connection_name"                  = aws_glue_connection.pipeline[each.key].name
-      "--source_bucket"                    = each.value.source_bucket
-      "--source_key"                       = each.value.source_key
-      "--destination_bucket"               = each.value.destination_bucket
-      "--destination_file"                 = each.value.destination_file
+      "--job-language"                 = "python"
+      "--job-bookmark-option"          = "job-bookmark-disable"
+      "--enable-metrics"               = "true"
+      "--enable-observability-metrics" = "true"
+      "--enable-job-insights"          = "true"
+      "--extra-py-files"               = local.package_uris
+      "--custom-logGroup-prefix"       = local.log_prefixes[each.key]
+      "--secret_name"                  = local.login_secrets[each.key]
+      "--connection_name"              = aws_glue_connection.pipeline[each.key].name
+      "--source_bucket"                = each.value.source_bucket
+      "--source_key"                   = each.value.source_key
+      "--destination_bucket"           = each.value.destination_bucket
+      "--destination_file"             = each.value.destination_file
     },
     local.jar_uris[each.key] == "" ? {} : { "--extra-jars" = local.jar_uris[each.key] },
     each.value.secret_arn == null ? {} : { "--db_name" = each.value.db_name, "--table_name" = each.value.table_name },

@@ -1,11 +1,13 @@
 # What the job cannot say itself: logs, state changes of its runs, alarms on its metrics, one dashboard.
 
 locals {
-  # Glue 5.0 writes what the script prints, and so the job's log, to <prefix>/output, and Spark's own to <prefix>/error
-  # (AWS Glue guide, "Logging for AWS Glue jobs").
+  # Of what the script prints, and so of the job's log, AWS Glue guide says both <prefix>/output ("Logging for AWS Glue
+  # jobs") and <prefix>/error, where Spark's own log is; so links lead to both. A security configuration would have Glue append
+  # its name and write to groups of its own, without retention and key (Glue API, JobRun.LogGroupName): there is none.
   log_prefixes = { for name, pipeline in local.pipelines : name => "/aws-glue/jobs/${pipeline.job}" }
   log_groups   = merge([for name, prefix in local.log_prefixes : { for stream in ["error", "output"] : "${name}/${stream}" => "${prefix}/${stream}" }]...)
   console      = "https://${local.region}.console.aws.amazon.com"
+  log_page     = "${local.console}/cloudwatch/home?region=${local.region}#logsV2:log-groups$3FlogGroupNameFilter$3D$252Faws-glue$252Fjobs$252F"
   run_lists    = { for name, pipeline in local.pipelines : name => "${local.console}/gluestudio/home?region=${local.region}#/editor/job/${pipeline.job}/runs" }
 }
 
@@ -99,7 +101,7 @@ resource "aws_cloudwatch_event_target" "failed" {
         "content": {
           "textType": "client-markdown",
           "title": "❌ <job>: <state>",
-          "description": "Glue ジョブ <job> は <state> で終わりました。The Glue job <job> ended as <state>. 実行 / Run: ${local.console}/gluestudio/home?region=${local.region}#/job/<job>/run/<run> ログ / Logs: ${local.console}/cloudwatch/home?region=${local.region}#logsV2:log-groups/log-group/$252Faws-glue$252Fjobs$252F<job>$252Foutput (Spark とメモリ不足の記録は error / Spark's own and out-of-memory traces: error)"
+          "description": "Glue ジョブ <job> は <state> で終わりました。The Glue job <job> ended as <state>. 実行 / Run: ${local.console}/gluestudio/home?region=${local.region}#/job/<job>/run/<run> ログ / Logs: ${local.log_page}<job>$252F"
         },
         "metadata": {"additionalContext": <detail>}
       }

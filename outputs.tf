@@ -9,7 +9,7 @@ output "jobs" {
       connection = aws_glue_connection.pipeline[name].name
       role       = local.role_arns[name]
       secret     = local.login_secrets[name]
-      logs       = "${local.log_prefixes[name]}/output"
+      logs       = "${local.log_page}${pipeline.job}$252F"
       alarms = concat(
         [
           contains(keys(local.success_alarms), name) ? "no success for ${local.success_alarms[name]} hours" :

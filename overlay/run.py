@@ -271,8 +271,8 @@ def describe_failure(error: JobError, arguments: Mapping[str, str], progress: Pr
         output=f"s3://{bucket}/{key}" if unchanged else "",
         seconds=progress.seconds,
         since=since,
-        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise. Glue puts stderr there.
-        log_group=f"{arguments.get('custom-logGroup-prefix', f'/aws-glue/jobs/{job}')}/output",
+        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise.
+        log_prefix=arguments.get("custom-logGroup-prefix", f"/aws-glue/jobs/{job}"),
     )
 
 

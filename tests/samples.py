@@ -59,5 +59,5 @@ FAILURE = Failure(
     output="s3://lake/out/a.csv",
     seconds=83.0,
     since="2026-11-23T18:00:00Z",
-    log_group="/aws-glue/jobs/job-a/output",
+    log_prefix="/aws-glue/jobs/job-a",
 )

@@ -52,7 +52,7 @@ class Failure:
     output: str  # the URL of the output that stays as it was; empty where it does not, or where that is not certain
     seconds: float
     since: str  # when the first of the failures in a row was, in UTC; empty where this is the first, or not certain
-    log_group: str
+    log_prefix: str  # Glue writes to the log groups <prefix>/output and <prefix>/error
 
 
 class Stages(Protocol):

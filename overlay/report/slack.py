@@ -79,7 +79,7 @@ def failure_message(failure: Failure, region: str) -> dict[str, Any]:
         [
             _run_note(failure.run_id, failure.language),
             link(console.run(failure.job, failure.run_id), words["open_run"]),
-            link(console.logs(failure.log_group, failure.run_id), words["open_logs"]),
+            link(console.logs(failure.log_prefix), words["open_logs"]),
         ],
         f"{cause}\n{hint}",
     )

@@ -102,12 +102,10 @@ class Console(NamedTuple):
         page = f"gluestudio/home?region={self.region}#/job/{_url_quote(job)}/run/{_url_quote(run_id)}"
         return self._url(page, job, run_id)
 
-    def logs(self, group: str, run_id: str) -> str:
-        """The URL of the log streams of a run: its fragment has `$` for `%`, and names quoted twice."""
-        name = _url_quote(_url_quote(group)).replace("%", "$")
-        streams = _url_quote(f"?logStreamNameFilter={run_id}").replace("%", "$")
-        page = f"cloudwatch/home?region={self.region}#logsV2:log-groups/log-group/{name}{streams}"
-        return self._url(page, group, run_id)
+    def logs(self, prefix: str) -> str:
+        """The URL of the log groups below a prefix: its fragment has `$` for `%`, and names quoted twice."""
+        groups = _url_quote(f"?logGroupNameFilter={_url_quote(f'{prefix}/')}").replace("%", "$")
+        return self._url(f"cloudwatch/home?region={self.region}#logsV2:log-groups{groups}", prefix)
 
     def object(self, bucket: str, key: str) -> str:
         """The URL of an object in S3."""

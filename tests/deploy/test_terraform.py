@@ -302,8 +302,10 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
         "✅ job-beta: published",
         "❌ job-acme: 失敗しました (出力)",
     ]
-    # The log group that Terraform made, as the console writes it.
-    assert "$252Faws-glue$252Fjobs$252Fjob-acme$252Foutput" in json.dumps(deployment.slack.messages[-1])
+    # The page of the log groups that Terraform made.
+    logs = json.loads(deployment.terraform.do("output", "-json", "jobs"))["acme"]["logs"]
+    assert logs.endswith("$252Faws-glue$252Fjobs$252Fjob-acme$252F")
+    assert logs in json.dumps(deployment.slack.messages[-1])
     status, log = ran["acme fails"]
     assert status == 1
     assert "'☃' (U+2603) は cp932 にありません" in log.splitlines()[-2]
@@ -618,8 +620,9 @@ def test_run_that_ends_badly_without_a_word_in_slack_is_told(alarms_of, state, m
     assert (alarm["version"], alarm["source"]) == ("1.0", "custom")
     assert alarm["content"]["title"] == f"❌ job-beta: {state}"
     run = f"https://{REGION}.console.aws.amazon.com/gluestudio/home?region={REGION}#/job/job-beta/run/jr_1 "
-    log = "#logsV2:log-groups/log-group/$252Faws-glue$252Fjobs$252Fjob-beta$252Foutput "
-    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run, log):
+    log = "#logsV2:log-groups$3FlogGroupNameFilter$3D$252Faws-glue$252Fjobs$252Fjob-beta$252F"
+    assert alarm["content"]["description"].endswith(log)
+    for words in (f"ジョブ job-beta は {state} で終わりました。", f"The Glue job job-beta ended as {state}.", run):
         assert words in alarm["content"]["description"]
     assert alarm["metadata"]["additionalContext"].get("message") == message
 
@@ -677,10 +680,7 @@ def test_logs_go_to_the_encrypted_groups_that_were_made(deployment):
             group = groups[f"{job['DefaultArguments']['--custom-logGroup-prefix']}/{stream}"]
             assert ":key/" in group["kmsKeyId"]
             assert group["retentionInDays"] == 90
-        # Any other mode would have Glue write to groups of other names (JobRun.LogGroupName).
-        used = deployment.aws.client("glue").get_security_configuration(Name=job["SecurityConfiguration"])
-        encryption = used["SecurityConfiguration"]["EncryptionConfiguration"]
-        assert encryption["CloudWatchEncryption"] == {"CloudWatchEncryptionMode": "DISABLED"}
+        assert not job.get("SecurityConfiguration")  # Glue would write to groups of other names (JobRun.LogGroupName)
 
 
 def test_alarms_of_a_daily_run(deployment):
@@ -940,7 +940,6 @@ def test_destroy_leaves_nothing(destroyed):
     connections = [connection["Name"] for connection in aws.client("glue").get_connections()["ConnectionList"]]
     assert connections in ([], [demo.PIPELINE.connection])
     assert aws.client("glue").list_triggers()["TriggerNames"] == []
-    assert aws.client("glue").get_security_configurations()["SecurityConfigurations"] == []
     assert aws.client("iam").list_roles()["Roles"] == []
     assert aws.client("logs").describe_log_groups()["logGroups"] == []
     assert aws.client("events").list_rules()["Rules"] == []

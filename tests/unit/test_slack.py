@@ -166,10 +166,10 @@ def test_failure_message(language, title, expected):
 def test_failure_message_links_run_and_logs():
     links = dict(re.findall(r"<(https://[^|>]+)\|([^>]+)>", "\n".join(texts_in(failure_message(FAILURE, REGION)))))
     console = f"https://{REGION}.console.aws.amazon.com"
-    group = "$252Faws-glue$252Fjobs$252Fjob-a$252Foutput$3FlogStreamNameFilter$3Djr_1"
+    groups = "$3FlogGroupNameFilter$3D$252Faws-glue$252Fjobs$252Fjob-a$252F"
     assert links == {
         f"{console}/gluestudio/home?region={REGION}#/job/job-a/run/jr_1": "Glue run",
-        f"{console}/cloudwatch/home?region={REGION}#logsV2:log-groups/log-group/{group}": "Logs",
+        f"{console}/cloudwatch/home?region={REGION}#logsV2:log-groups{groups}": "Logs",
     }
 
 
@@ -263,13 +263,13 @@ def test_no_value_pings_formats_or_outgrows_a_success(job, run_id, key, ids, lan
 @settings(max_examples=60)
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE, st.sampled_from(["ja", "en"]))
 def test_no_value_pings_formats_or_outgrows_a_failure(job, run_id, cause, hint, language):
-    failure = replace(FAILURE, job=job, run_id=run_id, message=Message(cause, hint), output=hint, log_group=job)
+    failure = replace(FAILURE, job=job, run_id=run_id, message=Message(cause, hint), output=hint, log_prefix=job)
     check_message(failure_message(replace(failure, language=language), REGION))
 
 
 def test_console_pages_quote_every_value():
     console = Console("eu-west-1")
-    for url in (console.run("a/b?c", "#d"), console.logs("/g r/", "<x>"), console.object("b", "ä/ &=#<>|.csv")):
+    for url in (console.run("a/b?c", "#d"), console.logs("/g r/<x>"), console.object("b", "ä/ &=#<>|.csv")):
         assert re.fullmatch(r"https://eu-west-1\.console\.aws\.amazon\.com/[\w/?=&#:%$.-]+", url)
     assert (console.run("a", ""), console.object("b", ""), Console("").run("a", "b")) == ("", "", "")
 
