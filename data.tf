@@ -171,6 +171,9 @@ locals {
   # A copied entry that kept its name would replace the first one without a word.
   written_twice = [for name in keys(local.entries) : name if length(regexall("\"${name}\"\\s*:\\s*\\{", local.configs_text)) > 1 && can(regex("^[A-Za-z0-9_-]*$", name))]
 
+  # Scheduled, and no word on whether anybody is to hear that it no longer runs.
+  unwatched = [for name, entry in local.entries : name if can(entry.schedule) && try(entry.enabled, true) && !can(entry.Monitoring.max_hours_between_successes)]
+
   # source_key as a regular expression: below a folder, or * within one (overlay/settings.py, is_source_key).
   source_patterns = {
     for name, entry in local.entries : name => format("^%s%s$",
@@ -398,7 +401,7 @@ locals {
         { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
       )
-      max_hours_between_successes = try(entry.Monitoring.max_hours_between_successes, null)
+      max_hours_between_successes = try(entry.Monitoring.max_hours_between_successes, 0)
       duration_change_percent     = try(entry.Monitoring.duration_change_percent, 200)
       row_change_percent          = try(entry.Monitoring.row_change_percent, 50)
     } if terraform_data.settings.input == "checked"

@@ -110,95 +110,15 @@ resource "aws_cloudwatch_event_target" "failed" {
 }
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The longest interval between two runs of a schedule
-# ---------------------------------------------------------------------------------------------------------------------
-
-locals {
-  cron_bounds = { minute = [0, 59], hour = [0, 23], day = [1, 31], month = [1, 12], week = [1, 7] }
-  cron_names = {
-    month = { for number, name in ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"] : name => number + 1 }
-    week  = merge({ for number, name in ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"] : name => number + 1 }, { L = 7 })
-  }
-  cron_fields = {
-    for name, pipeline in local.pipelines : name =>
-    zipmap(["minute", "hour", "day", "month", "week", "year"], split(" ", trimsuffix(trimprefix(pipeline.schedule, "cron("), ")")))
-    if pipeline.schedule != null && pipeline.enabled
-  }
-  # Each item of each field: its first number, its last, its step. What is no number (?, L, LW, 15W, FRI#1) is left out.
-  cron_items = {
-    for name, fields in local.cron_fields : name => {
-      for unit, bounds in local.cron_bounds : unit => [
-        for part in [
-          for item in split(",", fields[unit]) : [
-            for text in regex("^([^-/]+)(?:-([^/]+))?(?:/(.+))?$", item) : try(local.cron_names[unit][text], text)
-          ]
-          ] : {
-          first = part[0] == "*" ? bounds[0] : tonumber(part[0])
-          last  = part[1] != null ? tonumber(part[1]) : part[0] == "*" || part[2] != null ? bounds[1] : tonumber(part[0])
-          step  = part[2] == null ? 1 : tonumber(part[2])
-          size  = bounds[1] - bounds[0] + 1
-        } if part[0] == "*" || can(tonumber(part[0]))
-      ]
-    }
-  }
-  # The numbers each field takes, in order; a range may pass the end (FRI-MON).
-  cron_numbers = {
-    for name, units in local.cron_items : name => {
-      for unit, bounds in local.cron_bounds : unit => [
-        for number in range(bounds[0], bounds[1] + 1) : number
-        if contains(flatten([
-          for item in units[unit] : [
-            for offset in range(0, (item.last - item.first + item.size) % item.size + 1, item.step) :
-            (item.first - bounds[0] + offset) % item.size + bounds[0]
-          ]
-        ]), number)
-      ]
-    }
-  }
-  # Days of a schedule as rounds: one week, or a month of each length.
-  cron_rounds = {
-    for name, numbers in local.cron_numbers : name =>
-    local.cron_fields[name].day == "?" ? [{ days = numbers.week, length = 7 }] : [for length in [28, 29, 30, 31] : { days = [for day in numbers.day : day if day <= length], length = length }]
-  }
-  cron_day_gaps = {
-    for name, rounds in local.cron_rounds : name => max(flatten([
-      for round in rounds : [
-        for place, day in round.days : place + 1 < length(round.days) ? round.days[place + 1] - day : round.length - day + round.days[0]
-      ]
-    ])...)
-    # Months or years between two runs are more than an alarm can wait for.
-    if alltrue([for round in rounds : length(round.days) > 0]) && length(local.cron_numbers[name].month) == 12 && local.cron_fields[name].year == "*"
-  }
-  cron_times = {
-    for name, numbers in local.cron_numbers : name => flatten([for hour in numbers.hour : [for minute in numbers.minute : hour * 60 + minute]])
-  }
-  # In minutes.
-  longest_intervals = {
-    for name, days in local.cron_day_gaps : name => max(concat(
-      [for place, time in slice(local.cron_times[name], 1, length(local.cron_times[name])) : time - local.cron_times[name][place]],
-      [days * 24 * 60 + local.cron_times[name][0] - reverse(local.cron_times[name])[0]],
-    )...)
-  }
-}
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Alarms
 # ---------------------------------------------------------------------------------------------------------------------
 
 locals {
   metrics = "RdsGlueS3Etl"
-  # An alarm looks back seven days at most (PutMetricAlarm, Period).
-  week = 7 * 24
-  # Hours: until the next run, for that run, and one for the run's place within its hour.
-  success_windows = {
-    for name, pipeline in local.pipelines : name => coalesce(
-      pipeline.max_hours_between_successes,
-      can(local.longest_intervals[name]) ? ceil((local.longest_intervals[name] + pipeline.timeout_minutes) / 60) + 1 : 0,
-    )
-  }
-  success_alarms = { for name, hours in local.success_windows : name => hours if 0 < hours && hours <= local.week && local.pipelines[name].enabled }
-  # Change is told from the day of the run before, so more than one run has to lie within what an alarm sees.
-  change_days = { for name, minutes in local.longest_intervals : name => min(7, ceil(minutes / 60 / 24) + 1) if minutes < local.week * 60 }
+  # Hours. An alarm looks back seven days at most (PutMetricAlarm, Period), which is what the setting may be.
+  success_alarms = { for name, pipeline in local.pipelines : name => pipeline.max_hours_between_successes if pipeline.enabled && pipeline.max_hours_between_successes > 0 }
+  # Change is told from the day of the run before, so that day has to lie within what an alarm sees.
+  change_days = { for name, hours in local.success_alarms : name => min(7, max(2, floor(hours / 24) + 1)) }
   changes = merge([
     for name, days in local.change_days : {
       for kind, alarm in {
@@ -221,6 +141,13 @@ locals {
     [for name in keys(local.success_alarms) : "${local.pipelines[name].job}-no-success"],
     [for alarm in local.changes : "${local.pipelines[alarm.entry].job}-${alarm.kind}"],
   )
+}
+
+check "schedules_are_watched" {
+  assert {
+    condition     = length(local.unwatched) == 0
+    error_message = "Nobody would notice that these no longer run: ${join(", ", formatlist("configs.%s", local.unwatched))} (${var.configs_file}). Give each a Monitoring.max_hours_between_successes: the longest time between two runs of its schedule, plus timeout_minutes, plus one hour (26 for a daily run, 74 for weekdays); 0 for no alarm."
+  }
 }
 
 resource "aws_cloudwatch_metric_alarm" "no_success" {

@@ -13,7 +13,7 @@ output "jobs" {
       alarms = concat(
         [
           contains(keys(local.success_alarms), name) ? "no success for ${local.success_alarms[name]} hours" :
-          "no alarm on missing successes: ${!pipeline.enabled ? "the entry is not enabled" : local.success_windows[name] > local.week ? "CloudWatch looks back ${local.week} hours, and ${local.success_windows[name]} were needed" : "no schedule that repeats within a week"}"
+          "no alarm: ${pipeline.enabled ? "no Monitoring.max_hours_between_successes" : "the entry is not enabled"}"
         ],
         [for alarm in local.changes : "${alarm.kind} changes by more than ${alarm.percent} %" if alarm.entry == name],
       )

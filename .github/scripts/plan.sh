@@ -12,7 +12,10 @@ case $status in
   2) changes=true ;;
   *) changes=error ;;
 esac
-test "$changes" = error || terraform show -no-color tfplan >"$log"
+if test "$changes" != error; then
+  warnings=$(sed -n '/^Warning: /,/^─/{/^─/!p}' "$log") # which are in no plan file
+  { terraform show -no-color tfplan && echo "$warnings"; } >"$log"
+fi
 python3 "$here/report.py" "$changes" <"$log" >plan.md
 cat plan.md >>"$GITHUB_STEP_SUMMARY"
 cat plan.md

@@ -36,6 +36,7 @@ pytestmark = pytest.mark.long
 ACCOUNT = "123456789012"
 PASSWORD = "M4rked/acme+p4ss?&=Zq"
 STATE = {"bucket": "tfstate", "key": "etl.tfstate", "region": REGION, "use_path_style": "true"}
+DAILY = {"max_hours_between_successes": 26}
 # Attributes that moto 5.2 does not give back, so that every plan wants to set them again.
 FORGOTTEN_BY_MOTO = {
     "aws_glue_connection": {"connection_type"},
@@ -60,7 +61,7 @@ class Deployment:
         """Writes configs.json anew, entries changed or (None) removed."""
         entries = {
             "acme": self.entry("acme", Database=self.verified),
-            "beta": self.entry("beta", secret_arn=self.managed_secret, schedule="cron(0 18 * * ? *)"),
+            "beta": self.entry("beta", secret_arn=self.managed_secret, schedule="cron(0 18 * * ? *)", Monitoring=DAILY),
         } | changes
         entries = {name: entry for name, entry in entries.items() if entry is not None}
         (self.terraform.folder / "configs.json").write_text(json.dumps({"configs": entries}))
@@ -686,7 +687,7 @@ def test_logs_go_to_the_encrypted_groups_that_were_made(deployment):
 def test_alarms_of_a_daily_run(deployment):
     described = deployment.aws.client("cloudwatch").describe_alarms()["MetricAlarms"]
     alarms = {alarm["AlarmName"]: alarm for alarm in described}
-    assert set(alarms) == {"job-beta-no-success", "job-beta-duration", "job-beta-rows"}  # acme has no schedule
+    assert set(alarms) == {"job-beta-no-success", "job-beta-duration", "job-beta-rows"}  # acme asks for none
     for alarm in alarms.values():
         assert alarm["AlarmActions"] == [topic_arn(deployment)]
         assert len([query for query in alarm["Metrics"] if query["ReturnData"]]) == 1
@@ -795,7 +796,9 @@ def destroyed(deployment) -> Deployment:
     }
     (terraform.folder / "common_settings.json").write_text(json.dumps(shared))
     deployment.settings(
-        beta=deployment.entry("beta", secret_arn=deployment.managed_secret, schedule="cron(0 19 * * ? *)")
+        beta=deployment.entry(
+            "beta", secret_arn=deployment.managed_secret, schedule="cron(0 19 * * ? *)", Monitoring=DAILY
+        )
     )
     with recorded(deployment.aws) as changed:
         terraform.do("apply", "-no-color", "-auto-approve")

@@ -30,6 +30,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
   expect_failures = [
     terraform_data.settings,
     terraform_data.credentials,
+    check.schedules_are_watched,
   ]
   assert {
     condition = tolist(local.errors) == tolist([
@@ -113,7 +114,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
       "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
-      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, source_bucket, source_key, unmatched_file",
+      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
   }
@@ -271,7 +272,7 @@ run "an_entry_becomes_one_pipeline" {
   }
   assert {
     condition     = { for name, alarm in aws_cloudwatch_metric_alarm.no_success : name => alarm.evaluation_periods } == { first = 74 }
-    error_message = "Three days over the weekend, one hour for the run, one for its place within the hour; second is paused."
+    error_message = "As many hours as the entry says; second is paused."
   }
   assert {
     condition     = { for name, alarm in aws_cloudwatch_metric_alarm.change : name => [alarm.threshold, alarm.evaluation_periods] } == { "first/duration" = [200, 4], "first/rows" = [50, 4] }
@@ -283,71 +284,42 @@ run "an_entry_becomes_one_pipeline" {
   }
 }
 
-run "the_longest_interval_of_a_schedule_is_known" {
+run "every_form_of_a_schedule_is_taken_and_alarms_are_those_an_entry_asks_for" {
   command = plan
   variables {
     configs_file = "tests/terraform/schedules.json"
     credentials  = "{}"
   }
+  expect_failures = [check.schedules_are_watched]
 
   assert {
-    condition = local.longest_intervals == {
-      around_midnight       = 1200
-      daily                 = 1440
-      daily_by_range        = 1440
-      daily_by_week         = 1440
-      daily_each_month      = 1440
-      five_days             = 7200
-      five_hours            = 300
-      hourly                = 60
-      long_weekend          = 5760
-      monday_thursday       = 5760
-      monthly               = 44640
-      odd_days              = 2880
-      office_hours          = 900
-      quarters_of_an_hour   = 15
-      seven_minutes         = 7
-      ten_days              = 15840
-      twice_a_day           = 720
-      weekdays              = 4320
-      weekdays_by_number    = 4320
-      weekdays_office_hours = 3810
-      weekly                = 10080
-      weekly_last_day       = 10080
-      monthly_told_168      = 44640
-      told_of_nothing       = 1440
-      told_of_little        = 1440
-    }
-    error_message = "found ${jsonencode(local.longest_intervals)} minutes"
+    condition     = local.unwatched == ["monthly", "third_monday"]
+    error_message = "A schedule without max_hours_between_successes is told, unless it is paused: ${jsonencode(local.unwatched)}"
   }
   assert {
-    condition = { for name, hours in local.success_alarms : name => hours if contains(["hourly", "weekdays", "five_days", "monthly_told_168", "started_by_others"], name) } == {
-      hourly            = 3
-      weekdays          = 74
-      five_days         = 122
-      monthly_told_168  = 168
-      started_by_others = 48
+    condition = { for name in ["daily", "hourly", "weekdays", "weekly", "monthly_told_168", "started_by_others"] : name => [aws_cloudwatch_metric_alarm.no_success[name].evaluation_periods, local.change_days[name]] } == {
+      daily             = [26, 2]
+      hourly            = [3, 2]
+      weekdays          = [74, 4]
+      weekly            = [168, 7]
+      monthly_told_168  = [168, 7]
+      started_by_others = [48, 3]
     }
-    error_message = "found ${jsonencode(local.success_alarms)}"
+    error_message = "Hours without a success as they are given; changes are told from the day of the run before."
   }
   assert {
-    condition     = !anytrue([for name in ["weekly", "monthly", "last_day", "spring", "one_year", "paused", "told_of_nothing"] : contains(keys(local.success_alarms), name)])
-    error_message = "No alarm without an interval that fits into a week, nor against the entry's word."
+    condition     = !anytrue([for name in ["monthly", "paused", "told_of_nothing"] : contains(concat(keys(aws_cloudwatch_metric_alarm.no_success), keys(local.change_days)), name)])
+    error_message = "No alarm unless an entry asks for it."
   }
   assert {
     condition     = { for name, alarm in aws_cloudwatch_metric_alarm.change : name => alarm.threshold if startswith(name, "told") } == { "told_of_little/duration" = 500, "told_of_little/rows" = 10 }
     error_message = "An entry has its own limits."
   }
   assert {
-    condition     = !anytrue([for name in ["weekly", "monthly", "paused", "started_by_others"] : contains(keys(local.change_days), name)])
-    error_message = "Changes need two runs within a week."
-  }
-  assert {
-    condition = { for name in ["daily", "weekly", "spring", "paused"] : name => output.jobs[name].alarms } == {
-      daily  = ["no success for 26 hours", "duration changes by more than 200 %", "rows changes by more than 50 %"]
-      weekly = ["no alarm on missing successes: CloudWatch looks back 168 hours, and 170 were needed"]
-      spring = ["no alarm on missing successes: no schedule that repeats within a week"]
-      paused = ["no alarm on missing successes: the entry is not enabled"]
+    condition = { for name in ["daily", "monthly", "paused"] : name => output.jobs[name].alarms } == {
+      daily   = ["no success for 26 hours", "duration changes by more than 200 %", "rows changes by more than 50 %"]
+      monthly = ["no alarm: no Monitoring.max_hours_between_successes"]
+      paused  = ["no alarm: the entry is not enabled"]
     }
     error_message = "found ${jsonencode({ for name, job in output.jobs : name => job.alarms })}"
   }
