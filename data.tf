@@ -242,8 +242,9 @@ locals {
         text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
       },
       {
-        wrong = !alltrue(try([for value in values(local.common_json.tags) : value == tostring(value)], [!can(local.common_json.tags)]))
-        text  = "tags must be an object of strings"
+        # AWS takes 50, of which two are ours.
+        wrong = !alltrue(try([for name in keys(local.common_json.tags) : local.common_json.tags[name] == tostring(local.common_json.tags[name]) && !can(regex("^(?i:aws:)|^(Project|ManagedBy)$", name))], [!can(local.common_json.tags)])) || length(try(local.common_json.tags, {})) > 48
+        text  = "tags must be an object of at most 48 strings, without Project and ManagedBy, which are set here, and without names that begin with aws:"
       },
       {
         wrong = !alltrue(try([for email in local.common_json.alarm_emails : can(regex("^[^@\\s<>]+@[^@\\s<>]+$", email))], [!can(local.common_json.alarm_emails)]))

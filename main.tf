@@ -114,6 +114,12 @@ resource "aws_s3_object" "code" {
   source_hash  = filesha256("${path.root}/${each.value[0]}")
   content_type = "text/x-python"
 
+  override_provider {
+    default_tags {
+      tags = {} # of which an object takes ten
+    }
+  }
+
   lifecycle {
     create_before_destroy = true # the jobs name the new files before the old ones go
     precondition {
@@ -132,6 +138,12 @@ resource "aws_s3_object" "jar" {
   key         = local.jar_key
   source      = local.common.driver.jar_uri
   source_hash = filesha256(local.common.driver.jar_uri)
+
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
 
   depends_on = [aws_s3_bucket_versioning.artifacts, aws_s3_bucket_server_side_encryption_configuration.artifacts]
 }

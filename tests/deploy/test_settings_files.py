@@ -84,6 +84,26 @@ def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors
     assert validator("common_settings").is_valid(shared)
 
 
+@pytest.mark.parametrize(
+    ("tags", "right"),
+    [
+        ({f"t{number}": "" for number in range(48)}, True),
+        ({f"t{number}": "" for number in range(49)}, False),
+        ({"Team": 1}, False),
+        (["Team"], False),
+        ({"aws:team": "x"}, False),
+        ({"Project": "x"}, False),
+        ({"ManagedBy": "x"}, False),
+    ],
+)
+def test_tags_are_those_that_aws_takes_beside_ours(copy, tags, right):
+    shared = load(CASES / "common_settings.json") | {"tags": tags}
+    (copy.folder / "configs.json").write_text((CASES / "configs.json").read_text())
+    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
+    assert [error.split(": ")[1][:5] for error in locals_of(copy, "errors")["errors"]] == ([] if right else ["tags "])
+    assert validator("common_settings").is_valid(shared) == right
+
+
 def entries_of(schema: dict) -> dict:
     return schema["properties"]["configs"]["additionalProperties"]
 

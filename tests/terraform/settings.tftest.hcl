@@ -36,7 +36,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
     condition = tolist(local.errors) == tolist([
       "${var.common_settings_file}: connection.jdbc_driver.class_name is \"org.mariadb.Driver\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver",
       "${var.common_settings_file}: connection.jdbc_driver.jar_uri is \"nowhere.jar\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)",
-      "${var.common_settings_file}: tags must be an object of strings",
+      "${var.common_settings_file}: tags must be an object of at most 48 strings, without Project and ManagedBy, which are set here, and without names that begin with aws:",
       "${var.common_settings_file}: alarm_emails must be a list of e-mail addresses",
       "${var.common_settings_file}: kms_key_arns must be a list of ARNs of KMS keys",
       "${var.common_settings_file}: has alarm_topic_arn and alarm_emails; a topic that exists has subscribers of its own, so remove one of the two",
