@@ -22,9 +22,10 @@ locals {
   roles     = { for name, pipeline in local.pipelines : name => pipeline if local.common.role_arn == null }
   role_arns = { for name, pipeline in local.pipelines : name => local.common.role_arn == null ? aws_iam_role.pipeline[name].arn : local.common.role_arn }
   s3_arn    = "arn:${local.partition}:s3:::"
-  ec2_arn   = "arn:${local.partition}:ec2:${local.region}:${local.account}"
-  glue_arn  = "arn:${local.partition}:glue:${local.region}:${local.account}"
-  logs_arn  = "arn:${local.partition}:logs:${local.region}:${local.account}"
+  # A subnet that another account shares, and a security group of it, are that account's.
+  ec2_arn  = "arn:${local.partition}:ec2:${local.region}:*"
+  glue_arn = "arn:${local.partition}:glue:${local.region}:${local.account}"
+  logs_arn = "arn:${local.partition}:logs:${local.region}:${local.account}"
 }
 
 resource "aws_iam_role" "pipeline" {

@@ -446,6 +446,19 @@ def test_role_names_resources_wherever_iam_knows_them(deployment, job):
         assert not any("*" in action for action in listed(statement["Action"]))
 
 
+def test_role_may_use_a_subnet_that_another_account_shares(deployment):
+    policy = deployment.aws.client("iam").get_role_policy(RoleName="job-acme-role", PolicyName="run")["PolicyDocument"]
+    statements = {statement["Sid"]: statement for statement in policy["Statement"]}
+    network = f"arn:aws:ec2:{REGION}:*"
+    assert statements["MakeNetworkInterface"]["Resource"] == [
+        f"{network}:network-interface/*",
+        f"{network}:subnet/subnet-0123456789abcdef0",
+        f"{network}:security-group/sg-0123456789abcdef0",
+    ]
+    for sid in ("TagNetworkInterface", "DeleteNetworkInterface"):
+        assert statements[sid]["Resource"] == [f"{network}:network-interface/*"]
+
+
 def our_key(deployment: Deployment) -> str:
     return deployment.aws.client("kms").describe_key(KeyId="alias/rds-glue-s3-etl")["KeyMetadata"]["Arn"]
 
