@@ -66,6 +66,24 @@ def test_forks_get_no_secret(workflow):
     assert "vars.AWS_PLAN_ROLE_ARN != ''" in workflow["jobs"]["plan"]["if"]
 
 
+def test_plan_of_a_pull_request_can_wait_for_a_reviewer(workflow):
+    """The role for plans trusts pull requests by it alone, so a workflow that leaves it out gets no role."""
+    plan = workflow["jobs"]["plan"]
+    assert plan["environment"] == {"name": "${{ github.event_name == 'pull_request' && 'pull-request' || '' }}"}
+    [statement] = json.loads((ROOT / "docs" / "iam" / "trust-plan.json").read_text())["Statement"]
+    subjects = statement["Condition"]["StringEquals"]["token.actions.githubusercontent.com:sub"]
+    assert {subject.partition(":")[2].partition(":")[2] for subject in subjects} == {
+        "environment:pull-request",
+        "ref:refs/heads/main",
+    }
+    assert "github.event.pull_request.user.login != 'dependabot[bot]'" in plan["if"]  # it is given no secret
+
+
+def test_dependabot_moves_the_pins():
+    [update] = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    assert (update["package-ecosystem"], update["directory"]) == ("github-actions", "/")
+
+
 def test_audit_holds_up_no_plan(workflow):
     assert [job for job, step in steps(workflow) if step.get("run") == "make audit"] == ["audit"]
     assert [name for name, job in workflow["jobs"].items() if "audit" in job.get("needs", [])] == []
