@@ -22,7 +22,7 @@ locals {
     Glue       = ["worker_type", "number_of_workers", "timeout_minutes", "glue_version"]
     connection = ["security_group_id", "subnet_id", "availability_zone", "jdbc_driver"]
   }
-  common_scalars = ["role_arn", "kms_key_arn", "kms_key_arns", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
+  common_scalars = ["project", "role_arn", "kms_key_arn", "kms_key_arns", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
 
   # What was never filled in.
   placeholder = "(?i)^(<.*>|change[-_ ]?me.*|replace[-_ ]?me.*|your[-_ ].*|x{3,}|\\*{3,}|placeholder|todo|https://hooks\\.slack\\.com/services/(.*(x{8,}|<).*|t0+/.*))?$"
@@ -98,6 +98,7 @@ locals {
     "connection.security_group_id" = { json = "string", need = true, match = "^sg-[0-9a-f]{8,17}$", rule = "must be the id of a security group (sg-...)" }
     "connection.subnet_id"         = { json = "string", need = true, match = "^subnet-[0-9a-f]{8,17}$", rule = "must be the id of a subnet (subnet-...)" }
     "connection.availability_zone" = { json = "string", need = true, match = "^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$", rule = "must be the availability zone of the subnet, such as ap-northeast-1a" }
+    "project"                      = { json = "string", match = "^[a-z][a-z0-9-]{0,17}[a-z0-9]$", rule = "must be 2 to 19 lower-case letters, digits and -, beginning with a letter and not ending in -" }
     "role_arn"                     = { json = "string", match = "${local.arn}:iam::[0-9]{12}:role/.+$", rule = "must be the ARN of a role" }
     "kms_key_arn"                  = { json = "string", match = "${local.arn}:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", rule = "must be the ARN of a KMS key" }
     "permissions_boundary"         = { json = "string", match = "${local.arn}:iam::([0-9]{12}|aws):policy/.+$", rule = "must be the ARN of a policy" }
@@ -342,7 +343,9 @@ locals {
   region    = data.aws_region.current.name
   account   = data.aws_caller_identity.current.account_id
   partition = data.aws_partition.current.partition
-  project   = "rds-glue-s3-etl"
+  project   = try(tostring(local.common_json.project), "rds-glue-s3-etl")
+  # Before the names of what belongs to one entry, where another deployment of the account may have an entry of that name.
+  prefix = can(local.common_json.project) ? "${local.project}-" : ""
 
   # Spark reads MariaDB by its dialect of MySQL, which knows that scheme alone.
   schemes = { mysql = "mysql", mariadb = "mysql", postgresql = "postgresql" }
@@ -370,9 +373,10 @@ locals {
   ])
   pipelines = {
     for name, entry in local.entries : name => {
-      job                = "job-${name}"
-      connection         = "connection-${name}"
-      secret             = "rds-secret-${name}"
+      job                = "${local.prefix}job-${name}"
+      role               = "${local.project}-job-${name}"
+      connection         = "${local.prefix}connection-${name}"
+      secret             = "${local.prefix}rds-secret-${name}"
       source_bucket      = entry.S3.source_bucket
       source_key         = entry.S3.source_key
       destination_bucket = entry.S3.destination_bucket

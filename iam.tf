@@ -31,7 +31,7 @@ locals {
 resource "aws_iam_role" "pipeline" {
   for_each = local.roles
 
-  name                 = "${each.value.job}-role"
+  name                 = each.value.role
   description          = "The Glue job ${each.value.job}"
   assume_role_policy   = data.aws_iam_policy_document.trust.json
   permissions_boundary = local.common.permissions_boundary

@@ -55,9 +55,9 @@ locals {
 # ---------------------------------------------------------------------------------------------------------------------
 
 locals {
-  # An event tells no job of ours from another but by its name, and a pattern holds 2,048 characters: 32 names of up to
-  # 44 characters and the rest fit.
-  watched_jobs = chunklist(values(local.pipelines)[*].job, 32)
+  # An event tells no job of ours from another but by its name, and a pattern holds 2,048 characters: 25 names of up to
+  # 64 characters and the rest fit.
+  watched_jobs = chunklist(values(local.pipelines)[*].job, 25)
 }
 
 # The job tells Slack of its own failures, and its exception then says so; of a timeout, a stop by hand or a driver that

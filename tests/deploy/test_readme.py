@@ -216,7 +216,7 @@ def roles_of_the_workflow(user: Shell, aws: Aws) -> None:
         trust = json.dumps(iam.get_role(RoleName=name)["Role"]["AssumeRolePolicyDocument"])
         documents = [iam.get_role_policy(RoleName=name, PolicyName=policy)["PolicyDocument"] for policy in policies]
         text = trust + json.dumps(documents)
-        assert not re.findall("ACCOUNT|REGION|STATE_|REPOSITORY|NUMBERED", text)
+        assert not re.findall("ACCOUNT|REGION|STATE_|REPOSITORY|NUMBERED|PROJECT|PREFIX", text)
         for words in (
             "repo:OWNER/NAME:",
             "repo:OWNER@1/NAME@2:",

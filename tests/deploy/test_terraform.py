@@ -423,7 +423,9 @@ WITHOUT_RESOURCES = {
 
 @pytest.mark.parametrize("job", ["job-acme", "job-beta"])
 def test_role_allows_what_its_runs_do_and_nothing_more(deployment, ran, job):
-    policy = deployment.aws.client("iam").get_role_policy(RoleName=f"{job}-role", PolicyName="run")["PolicyDocument"]
+    policy = deployment.aws.client("iam").get_role_policy(RoleName=f"rds-glue-s3-etl-{job}", PolicyName="run")[
+        "PolicyDocument"
+    ]
     statements = [statement for statement in policy["Statement"] if statement["Sid"] not in BY_THE_SERVICE]
     calls = deployment.calls[job]
     assert len({call.action for call in calls}) >= 5
@@ -439,7 +441,9 @@ def test_role_allows_what_its_runs_do_and_nothing_more(deployment, ran, job):
 
 @pytest.mark.parametrize("job", ["job-acme", "job-beta"])
 def test_role_names_resources_wherever_iam_knows_them(deployment, job):
-    policy = deployment.aws.client("iam").get_role_policy(RoleName=f"{job}-role", PolicyName="run")["PolicyDocument"]
+    policy = deployment.aws.client("iam").get_role_policy(RoleName=f"rds-glue-s3-etl-{job}", PolicyName="run")[
+        "PolicyDocument"
+    ]
     for statement in policy["Statement"]:
         if "*" in listed(statement["Resource"]):
             assert set(listed(statement["Action"])) <= WITHOUT_RESOURCES
@@ -447,7 +451,7 @@ def test_role_names_resources_wherever_iam_knows_them(deployment, job):
 
 
 def test_role_may_use_a_subnet_that_another_account_shares(deployment):
-    policy = deployment.aws.client("iam").get_role_policy(RoleName="job-acme-role", PolicyName="run")["PolicyDocument"]
+    policy = policy_of(deployment, "job-acme")
     statements = {statement["Sid"]: statement for statement in policy["Statement"]}
     network = f"arn:aws:ec2:{REGION}:*"
     assert statements["MakeNetworkInterface"]["Resource"] == [
@@ -459,12 +463,18 @@ def test_role_may_use_a_subnet_that_another_account_shares(deployment):
         assert statements[sid]["Resource"] == [f"{network}:network-interface/*"]
 
 
+def policy_of(deployment: Deployment, job: str) -> dict[str, Any]:
+    """What the role of a job allows."""
+    iam = deployment.aws.client("iam")
+    return iam.get_role_policy(RoleName=f"rds-glue-s3-etl-{job}", PolicyName="run")["PolicyDocument"]
+
+
 def our_key(deployment: Deployment) -> str:
     return deployment.aws.client("kms").describe_key(KeyId="alias/rds-glue-s3-etl")["KeyMetadata"]["Arn"]
 
 
 def test_role_may_use_our_key_and_those_that_are_named(deployment):
-    policy = deployment.aws.client("iam").get_role_policy(RoleName="job-acme-role", PolicyName="run")["PolicyDocument"]
+    policy = policy_of(deployment, "job-acme")
     [resources] = [statement["Resource"] for statement in policy["Statement"] if statement["Sid"] == "UseKey"]
     assert resources == [our_key(deployment), "arn:aws:kms:ap-northeast-1:210987654321:key/source"]
 
@@ -667,10 +677,10 @@ def test_what_slack_was_told_or_is_not_ours_is_left_out(alarms_of, event):
     assert alarms_of(**event) == []
 
 
-def test_pattern_takes_32_longest_names(deployment):
+def test_pattern_takes_25_longest_names(deployment):
     [rule] = deployment.aws.client("events").list_rules()["Rules"]
     pattern = json.loads(rule["EventPattern"])
-    pattern["detail"]["jobName"] = [f"job-{'x' * 40}"] * 32
+    pattern["detail"]["jobName"] = [f"{'p' * 19}-job-{'x' * 40}"] * 25
     assert len(json.dumps(pattern, separators=(",", ":"))) <= 2048
 
 
@@ -937,10 +947,23 @@ UNSEEN = {
 }
 
 
+@pytest.mark.parametrize("file", ["plan", "apply"])
+def test_roles_of_the_workflow_are_bounded_by_the_names_of_their_deployment(file):
+    """Two deployments of one account, and the workflow's own roles, are out of each other's reach."""
+    text = (ROOT / "docs" / "iam" / f"{file}.json").read_text()
+    for pattern in re.findall(r'"(arn:aws:[^"]+)"', text):
+        assert re.search("PROJECT|PREFIX|STATE_BUCKET|:catalog$|:key/[*]$|(log-group|alarm):[*]$", pattern), pattern
+    roles = re.findall(r":role/([^\"]+)", text)
+    assert set(roles) == {"PROJECT-job-*"}
+    for role in ("rds-glue-s3-etl-plan", "rds-glue-s3-etl-apply", "dev-job-x"):
+        assert not fnmatch.fnmatchcase(role, roles[0].replace("PROJECT", "rds-glue-s3-etl"))
+
+
 @pytest.mark.parametrize(("role", "files"), [("plan", ["plan"]), ("apply", ["plan", "apply"])])
 def test_roles_of_the_workflow_allow_what_terraform_does_and_nothing_more(destroyed, role, files):
     policies = {name: (ROOT / "docs" / "iam" / f"{name}.json").read_text() for name in files}
     names = {"ACCOUNT": ACCOUNT, "REGION": REGION, "STATE_BUCKET": STATE["bucket"], "STATE_KEY": STATE["key"]}
+    names |= {"PROJECT": "rds-glue-s3-etl", "PREFIX": ""}
     for name, value in names.items():
         policies = {file: text.replace(name, value) for file, text in policies.items()}
     statements = {file: json.loads(text)["Statement"] for file, text in policies.items()}

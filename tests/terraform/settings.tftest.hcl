@@ -66,6 +66,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: kms_key_arn is \"alias/x\": must be the ARN of a KMS key",
       "${var.common_settings_file}: log_retention_days is 2: must be a retention that CloudWatch Logs has (1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 ...)",
       "${var.common_settings_file}: permissions_boundary is \"none\": must be the ARN of a policy",
+      "${var.common_settings_file}: project is \"Dev\": must be 2 to 19 lower-case letters, digits and -, beginning with a letter and not ending in -",
       "${var.common_settings_file}: role_arn is \"glue-role\": must be the ARN of a role",
       "${var.configs_file}: configs.alarm_duration.Monitoring.duration_change_percent is 0.5: must be a whole number of percent from 1 to 9999, or 0 for no such alarm",
       "${var.configs_file}: configs.alarm_hours.Monitoring.max_hours_between_successes is 169: must be a whole number of hours from 1 to 168, or 0 for no such alarm",
@@ -111,7 +112,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.workers.Glue.number_of_workers is 1: must be a whole number from 2 to 299",
       "${var.configs_file}: extra is unknown; known here: configs",
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
-      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, role_arn, tags",
+      "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, project, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
       "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
@@ -208,6 +209,10 @@ run "an_entry_becomes_one_pipeline" {
   assert {
     condition     = aws_glue_connection.pipeline["first"].name == "connection-first" && aws_glue_job.pipeline["first"].connections == tolist(["connection-first"]) && aws_secretsmanager_secret.pipeline["first"].name_prefix == "rds-secret-first-"
     error_message = "Connection and secret are named by the entry."
+  }
+  assert {
+    condition     = aws_iam_role.pipeline["first"].name == "rds-glue-s3-etl-job-first"
+    error_message = "A role is named by the project, which bounds what CI may do."
   }
   assert {
     condition     = sort(concat([aws_glue_job.pipeline["first"].command[0].script_location], split(",", aws_glue_job.pipeline["first"].default_arguments["--extra-py-files"]))) == sort([for object in aws_s3_object.code : "s3://${object.bucket}/${object.key}"])
@@ -326,5 +331,40 @@ run "every_form_of_a_schedule_is_taken_and_alarms_are_those_an_entry_asks_for" {
   assert {
     condition     = tolist(flatten([for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName])) == sort([for name in keys(local.pipelines) : "job-${name}"]) && length(aws_cloudwatch_event_rule.failed) == 2
     error_message = "Each job is in one rule."
+  }
+}
+
+run "a_project_has_names_of_its_own" {
+  command = plan
+  variables {
+    common_settings_file = "tests/terraform/dev_common_settings.json"
+  }
+  assert {
+    condition = [
+      aws_glue_job.pipeline["first"].name,
+      aws_glue_connection.pipeline["first"].name,
+      aws_glue_trigger.pipeline["first"].name,
+      aws_secretsmanager_secret.pipeline["first"].name_prefix,
+      aws_iam_role.pipeline["first"].name,
+      aws_cloudwatch_log_group.pipeline["first/output"].name,
+      aws_cloudwatch_metric_alarm.no_success["first"].alarm_name,
+      aws_kms_alias.pipelines[0].name,
+      aws_s3_bucket.artifacts[0].bucket,
+      aws_cloudwatch_event_rule.failed[0].name,
+      aws_cloudwatch_dashboard.pipelines.dashboard_name,
+      ] == [
+      "dev-job-first",
+      "dev-connection-first",
+      "dev-job-first-schedule",
+      "dev-rds-secret-first-",
+      "dev-job-first",
+      "/aws-glue/jobs/dev-job-first/output",
+      "dev-job-first-no-success",
+      "alias/dev",
+      "dev-123456789012-ap-northeast-1",
+      "dev-failed-1",
+      "dev",
+    ]
+    error_message = "Two deployments of one account share no name."
   }
 }
