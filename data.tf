@@ -20,7 +20,7 @@ locals {
   scalars = ["schedule", "enabled", "key", "language", "secret_arn"]
   common_fields = {
     Glue       = ["worker_type", "number_of_workers", "timeout_minutes", "glue_version"]
-    connection = ["security_group_id", "subnet_id", "availability_zone", "jdbc_driver"]
+    connection = ["security_group_id", "subnet_id", "availability_zone", "further_subnets", "jdbc_driver"]
   }
   common_scalars = ["project", "role_arn", "kms_key_arn", "kms_key_arns", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
 
@@ -231,6 +231,11 @@ locals {
     class_name = try(tostring(local.common_json.connection.jdbc_driver.class_name), "")
     jar_uri    = try(tostring(local.common_json.connection.jdbc_driver.jar_uri), "")
   }
+  # The subnets by their zones; the job's connections are listed in this order.
+  subnets = concat(
+    [{ subnet_id = try(local.common_json.connection.subnet_id, ""), availability_zone = try(local.common_json.connection.availability_zone, "") }],
+    try([for subnet in tolist(local.common_json.connection.further_subnets) : { subnet_id = tostring(subnet.subnet_id), availability_zone = tostring(subnet.availability_zone) }], []),
+  )
   common_errors = [
     for error in [
       { wrong = !can(keys(local.common_json)), text = "must hold an object with Glue and connection" },
@@ -241,6 +246,16 @@ locals {
       {
         wrong = local.names_driver && !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && try(fileexists(local.driver.jar_uri), false)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
         text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
+      },
+      {
+        wrong = can(local.common_json.connection.further_subnets) && !alltrue(try([
+          for subnet in tolist(local.common_json.connection.further_subnets) : alltrue([for field, value in subnet : can(regex(local.common_rules["connection.${field}"].match, value))]) && sort(keys(subnet)) == tolist(["availability_zone", "subnet_id"])
+        ], [false]))
+        text = "connection.further_subnets must be a list of objects, each with subnet_id and availability_zone as above"
+      },
+      {
+        wrong = length(distinct(local.subnets[*].availability_zone)) < length(local.subnets)
+        text  = "connection.further_subnets has a subnet in a zone that another one is in"
       },
       {
         # AWS takes 50, of which two are ours.
@@ -301,8 +316,8 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {
   lifecycle {
     postcondition {
-      condition     = !can(regex(local.common_rules["connection.availability_zone"].match, local.common_json.connection.availability_zone)) || startswith(local.common_json.connection.availability_zone, self.name)
-      error_message = "${var.common_settings_file}: connection.availability_zone is not in the region ${self.name} that AWS_REGION or the profile selects."
+      condition     = alltrue([for subnet in local.subnets : !can(regex(local.common_rules["connection.availability_zone"].match, subnet.availability_zone)) || startswith(subnet.availability_zone, self.name)])
+      error_message = "${var.common_settings_file}: availability_zone of connection is not in the region ${self.name} that AWS_REGION or the profile selects."
     }
   }
 }
@@ -355,9 +370,8 @@ locals {
   common = one([
     for settings in [local.common_json] : {
       glue_version         = settings.Glue.glue_version
-      availability_zone    = settings.connection.availability_zone
       security_group_id    = settings.connection.security_group_id
-      subnet_id            = settings.connection.subnet_id
+      subnets              = local.subnets
       driver               = local.driver
       kms_key_arn          = try(settings.kms_key_arn, null)
       kms_key_arns         = try(settings.kms_key_arns, [])

@@ -93,7 +93,7 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "ReadConnection"
         Action   = ["glue:GetConnection"]
-        Resource = ["${local.glue_arn}:catalog", "${local.glue_arn}:connection/${each.value.connection}"]
+        Resource = concat(["${local.glue_arn}:catalog"], formatlist("${local.glue_arn}:connection/%s", local.connection_names[each.key]))
       },
       {
         Sid      = "LoadCodeDriverAndCa"
@@ -121,11 +121,10 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid    = "MakeNetworkInterface"
         Action = ["ec2:CreateNetworkInterface"]
-        Resource = [
-          "${local.ec2_arn}:network-interface/*",
-          "${local.ec2_arn}:subnet/${local.common.subnet_id}",
-          "${local.ec2_arn}:security-group/${local.common.security_group_id}",
-        ]
+        Resource = concat(
+          ["${local.ec2_arn}:network-interface/*", "${local.ec2_arn}:security-group/${local.common.security_group_id}"],
+          formatlist("${local.ec2_arn}:subnet/%s", local.common.subnets[*].subnet_id),
+        )
       },
       {
         Sid       = "TagNetworkInterface"

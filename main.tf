@@ -193,8 +193,26 @@ locals {
   }
 }
 
+locals {
+  # One for each subnet: a run takes the first whose zone is up and whose subnet has addresses left (AWS Glue guide,
+  # "Error: Failover behavior between VPCs in AWS Glue"). The job reads the first, whichever it runs in.
+  connections = merge([
+    for name, pipeline in local.pipelines : {
+      for place, subnet in local.common.subnets : place == 0 ? name : "${name}/${subnet.availability_zone}" => merge(pipeline, subnet, {
+        entry      = name
+        connection = place == 0 ? pipeline.connection : "${pipeline.connection}.${subnet.availability_zone}" # no entry's name has a dot
+      })
+    }
+  ]...)
+  connection_names = {
+    for name in keys(local.pipelines) : name => [
+      for place, subnet in local.common.subnets : local.connections[place == 0 ? name : "${name}/${subnet.availability_zone}"].connection
+    ]
+  }
+}
+
 resource "aws_glue_connection" "pipeline" {
-  for_each = local.pipelines
+  for_each = local.connections
 
   name            = each.value.connection
   description     = "${each.value.db_name}.${each.value.table_name} for the Glue job ${each.value.job}"
@@ -203,17 +221,17 @@ resource "aws_glue_connection" "pipeline" {
     {
       JDBC_CONNECTION_URL    = each.value.jdbc_url
       JDBC_ENFORCE_SSL       = tostring(each.value.enforce_ssl)
-      SECRET_ID              = local.login_secrets[each.key]
+      SECRET_ID              = local.login_secrets[each.value.entry]
       JDBC_DRIVER_CLASS_NAME = each.value.driver
     },
-    local.jar_uris[each.key] == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uris[each.key] },
+    local.jar_uris[each.value.entry] == "" ? {} : { JDBC_DRIVER_JAR_URI = local.jar_uris[each.value.entry] },
     each.value.ca_uri == null ? {} : { CUSTOM_JDBC_CERT = each.value.ca_uri },
   )
 
   physical_connection_requirements {
-    availability_zone      = local.common.availability_zone
+    availability_zone      = each.value.availability_zone
     security_group_id_list = [local.common.security_group_id]
-    subnet_id              = local.common.subnet_id
+    subnet_id              = each.value.subnet_id
   }
 }
 
@@ -229,7 +247,7 @@ resource "aws_glue_job" "pipeline" {
   number_of_workers = each.value.number_of_workers
   timeout           = each.value.timeout_minutes
   execution_class   = each.value.execution_class
-  connections       = [aws_glue_connection.pipeline[each.key].name]
+  connections       = local.connection_names[each.key]
 
   # Queuing waits for the run before instead of failing; Glue has it for STANDARD runs without retries alone.
   max_retries             = 0
@@ -268,6 +286,7 @@ resource "aws_glue_job" "pipeline" {
   )
 
   depends_on = [
+    aws_glue_connection.pipeline,
     aws_s3_object.code,
     aws_s3_object.jar,
     aws_secretsmanager_secret_version.pipeline,

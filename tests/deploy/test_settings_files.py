@@ -104,6 +104,43 @@ def test_tags_are_those_that_aws_takes_beside_ours(copy, tags, right):
     assert validator("common_settings").is_valid(shared) == right
 
 
+B, C = "ap-northeast-1b", "ap-northeast-1c"
+SUBNET = "subnet-0123456789abcdef0"
+
+
+@pytest.mark.parametrize(
+    ("further", "right"),
+    [
+        ([], True),
+        ([{"subnet_id": SUBNET, "availability_zone": B}, {"subnet_id": SUBNET, "availability_zone": C}], True),
+        ([{"subnet_id": "subnet", "availability_zone": B}], False),
+        ([{"subnet_id": SUBNET, "availability_zone": "b"}], False),
+        ([{"subnet_id": SUBNET}], False),
+        ([{"subnet_id": SUBNET, "availability_zone": B, "vpc": "x"}], False),
+        ([SUBNET], False),
+        ({"subnet_id": SUBNET, "availability_zone": B}, False),
+        (SUBNET, False),
+    ],
+)
+def test_further_subnets_are_checked_like_the_first(copy, further, right):
+    shared = load(CASES / "common_settings.json")
+    shared["connection"]["further_subnets"] = further
+    (copy.folder / "configs.json").write_text((CASES / "configs.json").read_text())
+    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
+    text = "connection.further_subnets must be a list of objects, each with subnet_id and availability_zone as above"
+    assert locals_of(copy, "errors")["errors"] == ([] if right else [f"common_settings.json: {text}"])
+    assert validator("common_settings").is_valid(shared) == right
+
+
+def test_a_zone_has_one_subnet(copy):
+    shared = load(CASES / "common_settings.json")
+    shared["connection"]["further_subnets"] = [{"subnet_id": SUBNET, "availability_zone": zone} for zone in (B, B)]
+    (copy.folder / "configs.json").write_text((CASES / "configs.json").read_text())
+    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
+    [error] = locals_of(copy, "errors")["errors"]
+    assert error.endswith("connection.further_subnets has a subnet in a zone that another one is in")
+
+
 def entries_of(schema: dict) -> dict:
     return schema["properties"]["configs"]["additionalProperties"]
 

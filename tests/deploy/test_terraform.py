@@ -37,6 +37,7 @@ ACCOUNT = "123456789012"
 PASSWORD = "M4rked/acme+p4ss?&=Zq"
 STATE = {"bucket": "tfstate", "key": "etl.tfstate", "region": REGION, "use_path_style": "true"}
 TAGS = {f"Tag{number}": "x" for number in range(48)}  # as many as may be
+ZONE = f"{REGION}c"
 DAILY = {"max_hours_between_successes": 26}
 # Attributes that moto 5.2 does not give back, so that every plan wants to set them again.
 FORGOTTEN_BY_MOTO = {
@@ -157,6 +158,7 @@ def deployment(terraform, customers, tmp_path_factory) -> Iterator[Deployment]:
         del shared["alarm_topic_arn"]
         shared["alarm_emails"] = ["oncall@example.com"]
         shared["tags"] = TAGS
+        shared["connection"]["further_subnets"] = [{"subnet_id": "subnet-0fedcba9876543210", "availability_zone": ZONE}]
         (copy.folder / "common_settings.json").write_text(json.dumps(shared))
         deployed.settings()
         with recorded(aws) as deployed.applied:
@@ -436,7 +438,8 @@ def test_role_allows_what_its_runs_do_and_nothing_more(deployment, ran, job):
         for action in set(listed(statement["Action"])) - needed:
             assert any(call.action == action and allows(statement, call) for call in calls), statement["Sid"]
         for resource in listed(statement["Resource"]):
-            assert any(fnmatch.fnmatchcase(call.resource, resource) for call in calls), resource
+            by_glue = resource.endswith(f".{ZONE}")  # of another subnet: the job never reads it
+            assert by_glue or any(fnmatch.fnmatchcase(call.resource, resource) for call in calls), resource
 
 
 @pytest.mark.parametrize("job", ["job-acme", "job-beta"])
@@ -456,8 +459,9 @@ def test_role_may_use_a_subnet_that_another_account_shares(deployment):
     network = f"arn:aws:ec2:{REGION}:*"
     assert statements["MakeNetworkInterface"]["Resource"] == [
         f"{network}:network-interface/*",
-        f"{network}:subnet/subnet-0123456789abcdef0",
         f"{network}:security-group/sg-0123456789abcdef0",
+        f"{network}:subnet/subnet-0123456789abcdef0",
+        f"{network}:subnet/subnet-0fedcba9876543210",
     ]
     for sid in ("TagNetworkInterface", "DeleteNetworkInterface"):
         assert statements[sid]["Resource"] == [f"{network}:network-interface/*"]
@@ -467,6 +471,20 @@ def policy_of(deployment: Deployment, job: str) -> dict[str, Any]:
     """What the role of a job allows."""
     iam = deployment.aws.client("iam")
     return iam.get_role_policy(RoleName=f"rds-glue-s3-etl-{job}", PolicyName="run")["PolicyDocument"]
+
+
+def test_job_has_a_connection_for_each_subnet(deployment):
+    glue = deployment.aws.client("glue")
+    job = glue.get_job(JobName="job-acme")["Job"]
+    names = ["connection-acme", f"connection-acme.{ZONE}"]
+    assert job["Connections"]["Connections"] == names
+    assert job["DefaultArguments"]["--connection_name"] == names[0]
+    first, second = (glue.get_connection(Name=name)["Connection"] for name in names)
+    assert first["ConnectionProperties"] == second["ConnectionProperties"]
+    place = second["PhysicalConnectionRequirements"]
+    assert (place["SubnetId"], place["AvailabilityZone"]) == ("subnet-0fedcba9876543210", ZONE)
+    [readable] = [item for item in policy_of(deployment, "job-acme")["Statement"] if item["Sid"] == "ReadConnection"]
+    assert [resource.rpartition("/")[2] for resource in readable["Resource"][1:]] == names
 
 
 def our_key(deployment: Deployment) -> str:
@@ -586,7 +604,7 @@ def entries_changed(changes: dict[str, set[str]]) -> dict[str, set[str]]:
     """Sorts the changes of a plan by the entry whose resources they are of; `` stands for what belongs to none."""
     attributes: dict[str, set[str]] = {}
     for address, names in changes.items():
-        entry = re.search(r'\["([\w-]+)(/\w+)?"\]$', address)
+        entry = re.search(r'\["([\w-]+)(/[\w-]+)?"\]$', address)
         attributes.setdefault(entry[1] if entry else "", set()).update(names)
     return attributes
 
