@@ -256,6 +256,10 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "The CA bundle is the connection's, where there is one."
   }
   assert {
+    condition     = aws_glue_connection.pipeline["first"].connection_properties["SKIP_CUSTOM_JDBC_CERT_VALIDATION"] == "true" && !can(aws_glue_connection.pipeline["second"].connection_properties["SKIP_CUSTOM_JDBC_CERT_VALIDATION"])
+    error_message = "The driver verifies by it, not Glue."
+  }
+  assert {
     condition     = local.login_secrets["second"] == "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:rds!db-abcdef"
     error_message = "secret_arn is used as the login."
   }
