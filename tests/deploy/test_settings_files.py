@@ -1,8 +1,9 @@
-"""schemas/ and data.tf hold the same rules: what the editor marks is what the plan refuses."""
+"""schemas/ and data.tf: what the editor marks is what the plan refuses."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -55,12 +56,6 @@ def locals_of(copy: Terraform, *names: str) -> dict:
     process = copy.start("console")
     output, _ = process.communicate(expression.encode())
     return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
-
-
-@pytest.fixture(scope="module")
-def rules(copy) -> dict:
-    """The rules of data.tf."""
-    return locals_of(copy, "entry_rules", "common_rules", "fields", "common_fields", "scalars", "common_scalars")
 
 
 @pytest.mark.parametrize(
@@ -141,35 +136,34 @@ def test_a_zone_has_one_subnet(copy):
     assert error.endswith("connection.further_subnets has a subnet in a zone that another one is in")
 
 
-def entries_of(schema: dict) -> dict:
-    return schema["properties"]["configs"]["additionalProperties"]
+def values_of(schema: dict, path: str = "") -> Iterator[tuple[str, dict]]:
+    """Each value of a settings file by its path."""
+    for name, field in schema["properties"].items():
+        if "properties" in field:
+            yield from values_of(field, f"{path}{name}.")
+        elif name != "$schema":
+            yield f"{path}{name}", field
+
+
+# What data.tf checks in words of its own: lists, maps, what belongs together; and secrets, which no message may quote.
+OTHERWISE = {"SecretsManager.username", "SecretsManager.password", "slack.slack_webhook", "tags", "alarm_emails"}
+OTHERWISE |= {"kms_key_arns", "connection.further_subnets", "connection.jdbc_driver.class_name"}
+OTHERWISE |= {"connection.jdbc_driver.jar_uri"}
+UNDERSTOOD = ["string", "integer", "number", "boolean", ["integer", "string"]]
 
 
 @pytest.mark.parametrize("name", ["configs", "common_settings"])
-def test_schema_and_terraform_have_the_same_fields_and_patterns(rules, name):
+def test_plan_knows_every_word_of_the_rules_in_the_schemas(name):
     schema = load(ROOT / "schemas" / f"{name}.schema.json")
-    schema, kind, prefix = (entries_of(schema), "entry", "") if name == "configs" else (schema, "common", "common_")
-    fields, scalars = rules[f"{prefix}fields"], rules[f"{prefix}scalars"]
-    assert set(schema["properties"]) - {"$schema"} == {*fields, *scalars}
-    for section, names in fields.items():
-        assert set(schema["properties"][section]["properties"]) == set(names)
-    for path, rule in rules[f"{kind}_rules"].items():
-        *section, field = path.split(".")
-        parent = schema["properties"][section[0]] if section else schema
-        assert (field in parent.get("required", [])) == rule.get("need", False), path
-        schema_of_field = parent["properties"][field]
-        assert (
-            schema_of_field["type"]
-            == {
-                "string": "string",
-                "number": "integer",
-                "decimal": "number",
-                "boolean": "boolean",
-                "port": ["integer", "string"],
-            }[rule["json"]]
-        )
-        if rule["json"] in {"string", "port"}:
-            assert schema_of_field["pattern"] == rule["match"], path
+    if name == "configs":
+        schema = schema["properties"]["configs"]["additionalProperties"]
+    words = {"type", "pattern", "minimum", "maximum", "enum", "default", "description", "x-ja", "x-rule"}
+    for path, field in values_of(schema):
+        assert ("x-rule" in field) == (path not in OTHERWISE), path
+        if "x-rule" in field:
+            assert set(field) <= words, path
+            assert field["type"] in UNDERSTOOD, path
+            assert field["x-rule"].startswith("must be "), path
 
 
 @pytest.mark.parametrize("name", sorted(load(CASES / "wrong_configs.json")["configs"]))
