@@ -24,7 +24,7 @@ from tools.docs.__main__ import begin, pages, with_block
 BOTH = (
     "README",
     "SECURITY",
-    *(f"docs/{name}" for name in ("merge-rules", "deployment", "configuration", "github-actions")),
+    *(f"docs/{name}" for name in ("merge-rules", "deployment", "first-apply", "configuration", "github-actions")),
 )
 BOTH += tuple(f"docs/{name}" for name in ("operations", "troubleshooting", "scaling", "benchmark"))
 PAIRS = [(f"{page}.md", f"{page}.en.md") for page in BOTH]
