@@ -63,7 +63,7 @@ def run(
 
         with run.stage("overlay") as facts:
             counts = engine.overlay()
-            facts.update(plan=engine.plan, matched=counts.matched, unmatched=counts.unmatched)
+            facts.update(plan=engine.plan.name, matched=counts.matched, unmatched=counts.unmatched)
 
         with run.stage("publish") as facts:
             output = engine.publish()

@@ -188,8 +188,8 @@ class Run:
             source_bytes=self._source_bytes,
             engine=self._engine.name,
             engine_reason=self._engine.reason,
-            plan=self._engine.plan,
-            plan_reason=self._engine.plan_reason,
+            plan=self._engine.plan.name,
+            plan_reason=self._engine.plan.reason,
             seconds=round(self.stage.seconds, 1),
         )
 

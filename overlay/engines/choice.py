@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from overlay.engines import cost
 from overlay.engines.driver import DriverEngine
-from overlay.engines.engine import Engine, Inputs, Output, SourceFacts
+from overlay.engines.engine import Engine, Inputs, Output, Plan, SourceFacts
 from overlay.engines.memory import Memory, MemoryShortError
 from overlay.engines.spark import SparkEngine
 from overlay.merge import Counts
@@ -48,14 +48,9 @@ class ChosenEngine:
         self._engine: Engine = DriverEngine(inputs, Memory(limit)) if self.name == "driver" else SparkEngine(inputs)
 
     @property
-    def plan(self) -> str:
+    def plan(self) -> Plan:
         """See `Engine`."""
         return self._engine.plan
-
-    @property
-    def plan_reason(self) -> str:
-        """See `Engine`."""
-        return self._engine.plan_reason
 
     def read_source(self) -> SourceFacts:
         """See `Engine`."""

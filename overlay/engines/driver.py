@@ -64,16 +64,6 @@ class DriverEngine:
         sys.meta_path.insert(0, NoPandas)
         self._reader = RowReader(inputs, self._cores, self._memory)
 
-    @property
-    def plan(self) -> str:
-        """See `Engine`."""
-        return self._reader.plan
-
-    @property
-    def plan_reason(self) -> str:
-        """See `Engine`."""
-        return self._reader.plan_reason
-
     def read_source(self) -> SourceFacts:
         """Parses the byte ranges of the source on all cores; a scan that is certain begins meanwhile."""
         self._reader.count_records(0)
@@ -106,6 +96,7 @@ class DriverEngine:
     def overlay(self) -> Counts:
         """Reads the rows that records want and finds the row of each record; `publish` overlays their cells."""
         self._rows = retried(self._reader.read, self._limits.later_waits, self._limits.patience_seconds)
+        self.plan = self._rows.plan
         self._counts += self._rows.counts
         return self._counts
 

@@ -52,22 +52,27 @@ class Output(NamedTuple):
     unmatched: Published | None
 
 
+class Plan(NamedTuple):
+    """How the table is read: `lookup` or `scan`, and why, as a name of TEXTS."""
+
+    name: str
+    reason: str
+
+    def log(self, records: int, rows: int) -> None:
+        """Logs it, with the sizes that it was made for."""
+        LOG.info("plan %s: %s (%d records, about %d rows)", self.name, TEXTS[self.reason], records, rows)
+
+
 class Engine(Protocol):
     """One way to carry batches. The methods are called in this order, once each.
 
     Attributes:
         name: `driver` or `spark`.
+        plan: Once the table is read.
     """
 
     name: str
-
-    @property
-    def plan(self) -> str:
-        """`lookup` or `scan`, once the table is read."""
-
-    @property
-    def plan_reason(self) -> str:
-        """Why, as a name of TEXTS."""
+    plan: Plan
 
     def read_source(self) -> SourceFacts:
         """Reads and parses the source.
@@ -111,11 +116,6 @@ def check_source(facts: SourceFacts, settings: Settings) -> None:
     if settings.key not in columns:
         near, listed = near_miss(settings.key, columns), listed_names(columns)
         raise SourceError("key_missing_in_source", url=url, key=Verbatim(settings.key), near=near, columns=listed)
-
-
-def log_plan(plan: str, reason: str, records: int, rows: int) -> None:
-    """Logs how the table is read, and why (a name of TEXTS)."""
-    LOG.info("plan %s: %s (%d records, about %d rows)", plan, TEXTS[reason], records, rows)
 
 
 def unmatched_columns(settings: Settings) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from overlay import keys
 from overlay.engines.cost import stream_count
-from overlay.engines.engine import Inputs, log_plan
+from overlay.engines.engine import Inputs, Plan
 from overlay.engines.memory import Memory
 from overlay.engines.sieve import RowsRead, Sieve
 from overlay.merge import Counts, first_rows
@@ -35,11 +35,13 @@ class JoinedRows:
         columns: Rows that records have, one an id, as text by name of the column.
         numbers: For each record the number of its row, null where there is none.
         counts: Of the table, and of records that it has.
+        plan: How it was read.
     """
 
     columns: dict[str, Any]
     numbers: Any
     counts: Counts
+    plan: Plan
 
 
 class RowReader:
@@ -48,7 +50,6 @@ class RowReader:
     A scan begins as soon as it is certain, while the source is still parsed.
 
     Attributes:
-        plan, plan_reason: How, and why so (a name of TEXTS).
         sieve: What keeps the rows.
     """
 
@@ -60,7 +61,6 @@ class RowReader:
         self._records, self._lock = 0, threading.Lock()
         self._held_before = 0  # bytes, of the source alone
         self._scan: Scan | None = None
-        self.plan = self.plan_reason = ""
 
     def count_records(self, records: int) -> None:
         """Takes that so many more records were parsed: from some number on the table is scanned, whatever follows."""
@@ -85,7 +85,7 @@ class RowReader:
         """
         try:
             predicates = [] if self._scan else self._choose_plan()
-            log_plan(self.plan, self.plan_reason, len(self.sieve.matches), self._table.rows)
+            self._plan.log(len(self.sieve.matches), self._table.rows)
             reads, counts = self._scan.finish() if self._scan else self._look_up(predicates)
         except BaseException:
             self._memory.release(self._memory.held - self._held_before)
@@ -107,19 +107,19 @@ class RowReader:
         reason = lookup.lookup_reason(table, len(self.sieve.matches), self._limits)
         if reason == "few_ids":
             predicates = lookup.lookup_predicates(table, self._distinct_ids(), self._cores, self._limits)
-            if not predicates or self._uses_index(predicates[0]):
-                self.plan, self.plan_reason = "lookup", reason
+            if not predicates or self._is_by_index(statement(table, predicates[0])):
+                self._plan = Plan("lookup", reason)
                 return predicates
             reason = "index_unused"
         self._begin_scan(reason)
         return []
 
-    def _uses_index(self, predicate: str) -> bool:
+    def _is_by_index(self, sql: str) -> bool:
         with Connection(self._inputs.spark, self._table.database) as connection:
-            return lookup.uses_index(connection, self._table, statement(self._table, predicate))
+            return self._table.dialect.uses_index(connection.ask, sql)
 
     def _begin_scan(self, reason: str) -> None:
-        self.plan, self.plan_reason = "scan", reason
+        self._plan = Plan("scan", reason)
         self._scan = Scan(self._inputs, self.sieve, self._cores)
 
     def _distinct_ids(self) -> list[str]:
@@ -144,7 +144,7 @@ class RowReader:
         limit, integer = self._limits.unmatched_ids, self._table.has_integer_key
         counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=integer)
         if not batches:
-            return JoinedRows({}, pa.nulls(len(self.sieve.matches), pa.int32()), counts)
+            return JoinedRows({}, pa.nulls(len(self.sieve.matches), pa.int32()), counts, self._plan)
         table = _with_wide_offsets(pa.Table.from_batches(batches))
         for read in reads:
             read.matched = []
@@ -155,7 +155,7 @@ class RowReader:
         numbers = pc.index_in(self.sieve.matches, value_set=matches, skip_nulls=True)
         counts.matched = len(numbers) - numbers.null_count
         texts = [column.cast(_text_type(column.type)).combine_chunks() for column in table.columns]
-        return JoinedRows(dict(zip(self._table.names, texts, strict=True)), numbers, counts)
+        return JoinedRows(dict(zip(self._table.names, texts, strict=True)), numbers, counts, self._plan)
 
 
 class Scan:

@@ -25,15 +25,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from overlay import aws, keys
 from overlay.csv_text import header
 from overlay.engines import workers
-from overlay.engines.engine import (
-    Inputs,
-    Output,
-    SourceFacts,
-    check_source,
-    log_plan,
-    merged_columns,
-    unmatched_columns,
-)
+from overlay.engines.engine import Inputs, Output, Plan, SourceFacts, check_source, merged_columns, unmatched_columns
 from overlay.errors import OutputError, error_from_data
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_from_data, output_columns
@@ -76,7 +68,7 @@ class SparkEngine:
     """See `engines.engine.Engine`. A lookup is the driver's job, so the table is always scanned."""
 
     name = "spark"
-    plan = "scan"
+    plan = Plan("scan", "always_scans")
 
     def __init__(self, inputs: Inputs) -> None:
         self._inputs = inputs
@@ -86,22 +78,18 @@ class SparkEngine:
         self._s3 = aws.client("s3", self._limits.aws)
         self._parallelism = self._spark.sparkContext.defaultParallelism
         self._frames: list[DataFrame] = []
-        self._conf: dict[str, str | None] = {}
-        self.plan_reason = "always_scans"
-
-    def _set(self, name: str, value: int | str) -> None:
-        self._conf.setdefault(name, self._spark.conf.get(name, None))
-        self._spark.conf.set(name, value)
 
     # The source.
 
     def read_source(self) -> SourceFacts:
         """Learns from every byte range its columns and counts, and the first error."""
         byte_ranges = cut_ranges(self._s3, self._inputs.objects, self._parallelism, self._limits)
-        self._reading = workers.SourceReading(
+        self._reading = workers.Reading(
             byte_ranges=byte_ranges,
+            table_columns=self._table.names,
             key=self._settings.key,
             integer_key=self._table.has_integer_key,
+            zerofill=self._table.has_zerofill_key,
             nonce=f"\0{secrets.token_hex(16)}:",
             hashes_max=FILTER_RECORDS_MAX // max(len(byte_ranges), 1),
             region=self._s3.meta.region_name,
@@ -138,35 +126,28 @@ class SparkEngine:
         return retried(self._overlay, self._limits.later_waits, self._limits.patience_seconds)
 
     def _overlay(self) -> Counts:
-        source, table, most = self._facts, self._table, self._limits.unmatched_ids
-        log_plan(self.plan, self.plan_reason, source.records, table.rows)
+        source, table = self._facts, self._table
+        self.plan.log(source.records, table.rows)
         key_filter = self._filter if table.unique else None
         rows = table.rows if key_filter is None else min(source.records, table.rows)
         size = self._inputs.source_bytes + rows * self._row_bytes
         parallel = min(2 * self._parallelism, size // PARTITION_BYTES_MIN)
-        self._set("spark.sql.shuffle.partitions", min(max(size // PARTITION_BYTES, parallel, 1), PARTITIONS_MAX))
-        batch_rows = min(max(BATCH_BYTES // self._row_bytes, 1), BATCH_ROWS)
-        self._set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_rows)
-        columns = output_columns(source.columns, table.names)
-        joining = workers.Joining(
-            columns=columns,
-            source_columns=source.columns,
-            table_columns=table.names,
-            key_at=table.names.index(table.key.name),
-            integer_key=table.has_integer_key,
-            nonce=self._reading.nonce,
-            form=self._settings.csv,
-            bin_rows=-(-source.records // min(max(size // BIN_BYTES, 1), BINS_MAX)),
-            unmatched_ids=most,
+        self._spark.conf.set(
+            "spark.sql.shuffle.partitions", min(max(size // PARTITION_BYTES, parallel, 1), PARTITIONS_MAX)
         )
+        batch_rows = min(max(BATCH_BYTES // self._row_bytes, 1), BATCH_ROWS)
+        self._spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_rows)
+        bin_rows = -(-source.records // min(max(size // BIN_BYTES, 1), BINS_MAX))
+        joining = workers.Joining(self._reading, source.columns, self._settings.csv, bin_rows)
         # Rows have one an id and are cut to PARTITION_BYTES: sorting both sides would cost 5 of 47 core-seconds more.
         joined = self._records().join(self._rows(table, key_filter).hint("shuffle_hash"), "match", "full")
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
         lines = joined.mapInArrow(partial(workers.overlay_joined, joining), from_arrow_schema(workers.LINES))
-        self._lines = self._kept(lines, columns, running=True)
+        self._lines = self._kept(lines, output_columns(source.columns, table.names), running=True)
         rows = self._lines.frame.where("message IS NOT NULL").select("message").collect()
         counts = sum(map(counts_from_data, _checked(json.loads(row.message) for row in rows)), Counts())
-        counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, most, integer=table.has_integer_key)
+        limit, integer = self._limits.unmatched_ids, table.has_integer_key
+        counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=integer)
         lines_made = sum(rows for _, rows, _ in self._lines.bins)
         if lines_made != source.records:
             raise OutputError("rows_lost", expected=source.records, written=lines_made)
@@ -196,13 +177,7 @@ class SparkEngine:
         frame = frame.select(*(F.col(name).cast("string") for name in cells))
         if len(predicates) > table.connections:
             frame = frame.coalesce(table.connections)  # a worker then opens its connections one after the other
-        reading = workers.TableReading(
-            width=len(cells),
-            key_at=table.names.index(table.key.name),
-            integer_key=table.has_integer_key,
-            zerofill=table.has_zerofill_key,
-            unmatched_ids=self._limits.unmatched_ids,
-        )
+        reading = self._reading._replace(table_columns=table.names)
         broadcast = None if key_filter is None else self._spark.sparkContext.broadcast(key_filter)
         match = partial(workers.match_rows, reading, broadcast)
         rows = frame.mapInArrow(match, from_arrow_schema(workers.row_schema(len(cells))))
@@ -217,7 +192,7 @@ class SparkEngine:
 
     def _kept(self, frame: DataFrame, columns: Sequence[str], *, running: bool) -> Lines:
         """Computes lines and keeps them, as their sizes must be known before they are cut into parts."""
-        self._set("spark.sql.inMemoryColumnarStorage.compressed", "false")
+        self._spark.conf.set("spark.sql.inMemoryColumnarStorage.compressed", "false")
         frame = frame.persist(StorageLevel.DISK_ONLY)
         self._frames.append(frame)
         sizes = frame.groupBy("bin").agg(F.count("*").alias("rows"), F.sum(F.octet_length("line")).alias("bytes"))
@@ -280,11 +255,9 @@ class SparkEngine:
         return upload, sorted(Part(row.number, row.etag, row.bytes, row.fingerprint) for row in rows)
 
     def close(self) -> None:
-        """Frees what executors keep, and sets Spark as it was."""
+        """Frees what executors keep."""
         for frame in self._frames:
             frame.unpersist()
-        for name, value in self._conf.items():
-            self._spark.conf.unset(name) if value is None else self._spark.conf.set(name, value)
 
 
 def _checked(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """What the Spark engine does on executors: functions of Arrow batches to Arrow batches, without Spark in them.
 
-Each frame has a column `message`, null but in the rows by which a worker tells the driver something, as JSON: what it
-counted, or the error it met. An exception would be tried four times, and reach the driver as text.
+The last column of each frame is its message, null but in the rows by which a worker tells the driver something, as
+JSON: what it counted, or the error it met. An exception would be tried four times, and reach the driver as text.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, text_bytes
 from overlay.errors import JobError
 from overlay.limits import Limits
-from overlay.merge import Counts, overlay, rows_with_id
+from overlay.merge import Counts, output_columns, overlay, rows_with_id
 from overlay.settings import CsvFormat
 from overlay.source.columns import record_batches
 from overlay.source.json_reader import RecordReader
@@ -27,7 +27,7 @@ from overlay.source.objects import ByteRange
 from overlay.upload import UploadTarget, cut_parts, send_parts
 
 Batches = Iterable[pa.RecordBatch]
-FACTS = pa.schema([("message", pa.string()), ("hashes", pa.binary())])
+FACTS = pa.schema([("hashes", pa.binary()), ("message", pa.string())])
 LINES = pa.schema([("bin", pa.int32()), ("ordinal", pa.int64()), ("line", pa.string()), ("message", pa.string())])
 PARTS = pa.schema(
     [
@@ -39,7 +39,7 @@ PARTS = pa.schema(
 
 def message_row(schema: pa.Schema, message: Any, **cells: Any) -> pa.RecordBatch:
     """One row that is null but for its message and some cells."""
-    row = dict.fromkeys(schema.names) | {"message": json.dumps(message)} | cells
+    row = dict.fromkeys(schema.names) | cells | {schema.names[-1]: json.dumps(message)}
     return pa.RecordBatch.from_pylist([row], schema)
 
 
@@ -51,23 +51,32 @@ def error_row(schema: pa.Schema, error: JobError) -> pa.RecordBatch:
 # The source.
 
 
-class SourceReading(NamedTuple):
-    """How workers parse the source.
+class Reading(NamedTuple):
+    """How workers read both sides.
 
     Attributes:
-        byte_ranges: What each of them reads.
+        byte_ranges: What each of them parses.
+        table_columns: The names of the columns of the table that are read.
         integer_key: Whether ids are compared by their value.
+        zerofill: Whether the database prints ids with leading zeros.
         nonce: What the match of a record without an id begins with, so that it matches nothing.
         hashes_max: Records of a range up to which the driver is told the hashes of their ids.
     """
 
     byte_ranges: Sequence[Sequence[ByteRange]]
+    table_columns: Sequence[str]
     key: str
     integer_key: bool
+    zerofill: bool
     nonce: str
     hashes_max: int
     region: str
     limits: Limits
+
+    @property
+    def key_at(self) -> int:
+        """Which column of the table has the ids."""
+        return self.table_columns.index(self.key)
 
     def batches(self, number: int) -> Iterator[pa.RecordBatch]:
         """The records of a byte range."""
@@ -80,7 +89,7 @@ class SourceReading(NamedTuple):
         return pa.nulls(batch.num_rows, pa.string()) if at < 0 else batch.column(at)
 
 
-def gather_facts(reading: SourceReading, batches: Batches) -> Iterator[pa.RecordBatch]:
+def gather_facts(reading: Reading, batches: Batches) -> Iterator[pa.RecordBatch]:
     """Numbers of byte ranges in; of each its columns, records, and the hashes of the ids."""
     for number in itertools.chain.from_iterable(batch.column(0).to_pylist() for batch in batches):
         columns: Sequence[str] = ()
@@ -108,7 +117,7 @@ def record_schema(width: int) -> pa.Schema:
 
 
 def parse_records(
-    reading: SourceReading, columns: Sequence[str], starts: Sequence[int], batches: Batches
+    reading: Reading, columns: Sequence[str], starts: Sequence[int], batches: Batches
 ) -> Iterator[pa.RecordBatch]:
     """Numbers of byte ranges in, their records out (`record_schema`); `starts` are their first ordinals."""
     schema = record_schema(len(columns))
@@ -127,21 +136,10 @@ def parse_records(
                 yield pa.RecordBatch.from_arrays([ordinals, matches, *values, nulls], schema=schema)
                 ordinal += batch.num_rows
         except JobError as error:
-            row = dict.fromkeys(schema.names) | {"source_message": json.dumps({"error": error.to_data()})}
-            yield pa.RecordBatch.from_pylist([row], schema)
+            yield error_row(schema, error)
 
 
 # The table.
-
-
-class TableReading(NamedTuple):
-    """How workers find the ids among the columns of the table."""
-
-    width: int
-    key_at: int
-    integer_key: bool
-    zerofill: bool
-    unmatched_ids: int
 
 
 def row_schema(width: int) -> pa.Schema:
@@ -150,39 +148,35 @@ def row_schema(width: int) -> pa.Schema:
     return pa.schema([("match", pa.string()), *cells, ("table_message", pa.string())])
 
 
-def match_rows(reading: TableReading, key_filter: Any, batches: Batches) -> Iterator[pa.RecordBatch]:
+def match_rows(reading: Reading, key_filter: Any, batches: Batches) -> Iterator[pa.RecordBatch]:
     """Rows as text in, those that a record may have out (`row_schema`), and a message about the others.
 
     Most rows of a large table are dropped here, where they are read, and need not be shuffled: 1 M records on 20 M rows
     take 75 core-seconds, and 170 without the filter (2026-11-26, two cores).
 
     Args:
-        reading: What is known of the columns.
+        reading: Its `table_columns` are those of the rows.
         key_filter: A broadcast KeyFilter; None to keep all rows with an id.
         batches: The rows.
     """
-    schema = row_schema(reading.width)
+    schema = row_schema(len(reading.table_columns))
+    limit, integer = reading.limits.unmatched_ids, reading.integer_key
     dropped, unmatched_ids = 0, list[str]()
     for batch in batches:
         named = rows_with_id(batch, reading.key_at)
         ids = named.column(reading.key_at)
         matches = keys.row_matches(ids, zerofill=reading.zerofill)
         if key_filter is not None:
-            mask = key_filter.value.may_have(keys.hashes(matches))
-            alone = pa.array(~mask)
-            firsts = keys.first_ids(
-                ids.filter(alone), matches.filter(alone), reading.unmatched_ids, integer=reading.integer_key
-            )
-            unmatched_ids = keys.merged_ids(
-                [*unmatched_ids, *firsts], reading.unmatched_ids, integer=reading.integer_key
-            )
-            named, matches = named.filter(pa.array(mask)), matches.filter(pa.array(mask))
+            mask = pa.array(key_filter.value.may_have(keys.hashes(matches)))
+            alone = pc.invert(mask)
+            firsts = keys.first_ids(ids.filter(alone), matches.filter(alone), limit, integer=integer)
+            unmatched_ids = keys.merged_ids([*unmatched_ids, *firsts], limit, integer=integer)
+            named, matches = named.filter(mask), matches.filter(mask)
         dropped += batch.num_rows - named.num_rows
         if named.num_rows:
             nulls = pa.nulls(named.num_rows, pa.string())
             yield pa.RecordBatch.from_arrays([matches, *named.columns, nulls], schema=schema)
-    message = json.dumps({"table_rows": dropped, "unmatched_ids": unmatched_ids})
-    yield pa.RecordBatch.from_pylist([dict.fromkeys(schema.names) | {"table_message": message}], schema)
+    yield message_row(schema, {"table_rows": dropped, "unmatched_ids": unmatched_ids})
 
 
 # Both sides.
@@ -195,22 +189,18 @@ class Joining(NamedTuple):
         bin_rows: Lines of a bin, the grain in which the size of the output is known before it is cut into parts.
     """
 
-    columns: Sequence[str]
+    reading: Reading
     source_columns: Sequence[str]
-    table_columns: Sequence[str]
-    key_at: int
-    integer_key: bool
-    nonce: str
     form: CsvFormat
     bin_rows: int
-    unmatched_ids: int
 
 
 class PartitionCounts:
     """What a partition counts; it holds all rows and records of its ids."""
 
-    def __init__(self, joining: Joining) -> None:
-        self._joining = joining
+    def __init__(self, reading: Reading) -> None:
+        self._nonce, self._id_column = reading.nonce, f"c{reading.key_at}"
+        self._limit, self._integer = reading.limits.unmatched_ids, reading.integer_key
         self._counts = Counts()
         self._matches: list[pa.Array] = []  # of records
         self._hits: list[pa.Table] = []  # match and copies of rows that records have, once a record
@@ -218,14 +208,14 @@ class PartitionCounts:
     def add(self, batch: pa.RecordBatch) -> None:
         """Counts joined rows: records, rows, or both."""
         is_record = batch.column("ordinal").is_valid()
-        is_row = batch.column(f"c{self._joining.key_at}").is_valid()
+        is_row = batch.column(self._id_column).is_valid()
         hit = pc.and_(is_record, is_row)
         matches = batch.column("match").filter(is_record)
-        named = pc.invert(pc.starts_with(matches, self._joining.nonce))
+        named = pc.invert(pc.starts_with(matches, self._nonce))
         self._matches.append(pc.unique(matches.filter(named)))
         self._hits.append(pa.table([batch.column("match").filter(hit), batch.column("copies").filter(hit)], ["m", "n"]))
         alone = batch.filter(pc.and_(is_row, pc.invert(is_record)))
-        ids = self._first_ids(alone.column(f"c{self._joining.key_at}"), alone.column("match"))
+        ids, row_matches = alone.column(self._id_column), alone.column("match")
         copies = pc.sum(alone.column("copies")).as_py() or 0
         self._counts += Counts(
             source_records=is_record.true_count,
@@ -234,11 +224,8 @@ class PartitionCounts:
             source_duplicates=named.true_count,  # less the distinct ones, in `message`
             table_rows=copies,
             table_duplicates=copies - alone.num_rows,
-            unmatched_ids=ids,
+            unmatched_ids=keys.first_ids(ids, row_matches, self._limit, integer=self._integer),
         )
-
-    def _first_ids(self, ids: pa.Array, matches: pa.Array) -> list[str]:
-        return keys.first_ids(ids, matches, self._joining.unmatched_ids, integer=self._joining.integer_key)
 
     def add_counts(self, counts: Counts) -> None:
         """Adds what others counted."""
@@ -253,14 +240,14 @@ class PartitionCounts:
         counts += Counts(
             source_duplicates=-distinct, table_rows=copies, matched_rows=copies, table_duplicates=copies - rows
         )
-        limit = self._joining.unmatched_ids
-        counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=self._joining.integer_key)
+        counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, self._limit, integer=self._integer)
         return counts.to_data()
 
 
 def overlay_joined(joining: Joining, batches: Batches) -> Iterator[pa.RecordBatch]:
     """Records beside rows in, LINES out, and a message with the counts."""
-    counts = PartitionCounts(joining)
+    source_columns, table_columns = joining.source_columns, joining.reading.table_columns
+    columns, counts = output_columns(source_columns, table_columns), PartitionCounts(joining.reading)
     for batch in batches:
         is_message = batch.column("message").is_valid()
         for row in batch.filter(is_message).select(["message", "copies"]).to_pylist():
@@ -274,9 +261,9 @@ def overlay_joined(joining: Joining, batches: Batches) -> Iterator[pa.RecordBatc
         records = joined.filter(joined.column("ordinal").is_valid())
         if not records.num_rows:
             continue
-        ours = {name: records.column(f"s{number}") for number, name in enumerate(joining.source_columns)}
-        theirs = {name: records.column(f"c{number}") for number, name in enumerate(joining.table_columns)}
-        overlaid = overlay(ours, theirs, joining.columns, records.num_rows)
+        ours = {name: records.column(f"s{number}") for number, name in enumerate(source_columns)}
+        theirs = {name: records.column(f"c{number}") for number, name in enumerate(table_columns)}
+        overlaid = overlay(ours, theirs, columns, records.num_rows)
         counts.add_counts(Counts(coverage=overlaid.coverage))
         ordinals = records.column("ordinal")
         bins = pc.divide(ordinals, joining.bin_rows).cast(pa.int32())

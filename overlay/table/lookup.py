@@ -61,11 +61,6 @@ def _lists(table: Table, ids: Iterable[str], limits: Limits) -> Iterator[str]:
             yield predicate
 
 
-def uses_index(connection: Connection, table: Table, sql: str) -> bool:
-    """Whether the database reads no more than the rows that a lookup's statement asks for."""
-    return table.dialect.uses_index(connection.ask, sql)
-
-
 def _exact_key(table: Table) -> str:
     # SQL for the key that takes only equal ids for equal, whatever the collation.
     if table.has_integer_key:

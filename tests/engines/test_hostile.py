@@ -12,6 +12,7 @@ import pytest
 
 from overlay.connection import load_database
 from overlay.dialects.mysql import MySQL
+from overlay.engines.rows import RowReader
 from overlay.errors import TableError
 from overlay.limits import MIB, Limits
 from overlay.report.result import Result
@@ -34,7 +35,7 @@ def way(request: pytest.FixtureRequest, pipeline: Pipeline, monkeypatch: pytest.
     pipeline.engine = "spark" if request.param == "spark" else "driver"
     reason = "few_ids" if request.param == "lookup" else "many_ids"
     monkeypatch.setattr(lookup, "lookup_reason", lambda *_: reason)
-    monkeypatch.setattr(lookup, "uses_index", lambda *_: True)  # the optimizer scans a table of a few rows
+    monkeypatch.setattr(RowReader, "_is_by_index", lambda *_: True)  # the optimizer scans a table of a few rows
     return request.param
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from overlay.engines import driver, rows
 from overlay.engines.engine import Inputs
+from overlay.engines.rows import RowReader
 from overlay.engines.spark import SparkEngine
 from overlay.messages_en import TEXTS
 from overlay.settings import read_settings
@@ -36,7 +37,7 @@ ON_SPARK = (
 def force(monkeypatch, plan: str) -> None:
     """Lets every run of the driver engine use one plan."""
     monkeypatch.setattr(lookup, "lookup_reason", lambda *_: "few_ids" if plan == "lookup" else "many_ids")
-    monkeypatch.setattr(lookup, "uses_index", lambda *_: True)  # the optimizer scans a table of a few rows
+    monkeypatch.setattr(RowReader, "_is_by_index", lambda *_: True)  # the optimizer scans a table of a few rows
 
 
 def assert_plans_agree(pipeline, monkeypatch, kind, index, rows, ids, lookup_list, plans=("lookup", "scan")) -> None:

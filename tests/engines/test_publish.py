@@ -181,7 +181,7 @@ def test_a_small_output_whose_upload_fails_after_sending_stays_unseen(pipeline, 
 
 
 def without_a_record(
-    reading: workers.SourceReading, columns: Any, starts: Any, batches: workers.Batches
+    reading: workers.Reading, columns: Any, starts: Any, batches: workers.Batches
 ) -> Iterator[pa.RecordBatch]:
     """Loses the first record."""
     for number, batch in enumerate(workers.parse_records(reading, columns, starts, batches)):

@@ -68,10 +68,12 @@ class ByHand:
 
     def __init__(self, pair: Pair, s3: MemoryS3) -> None:
         self.pair, self.s3, self.form = pair, s3, csv_format(pair.arguments)
-        self.reading = workers.SourceReading(
+        self.reading = workers.Reading(
             byte_ranges=cut_ranges(s3, s3.sources(), PARTITIONS, pair.limits),
+            table_columns=pair.columns,
             key="id",
             integer_key=pair.integer_key,
+            zerofill=False,
             nonce="\0nonce:",
             hashes_max=10**6,
             region=s3.region_name,
@@ -96,7 +98,6 @@ class ByHand:
     def rows(self) -> Rows:
         """Reads the table by two workers: one row an id and how many have it, with messages among them."""
         pair, width = self.pair, len(self.pair.columns)
-        reading = workers.TableReading(width, pair.key_at, pair.integer_key, False, 10)
         schema = pa.schema([(f"c{number}", pa.string()) for number in range(width)])
         table = [dict(zip(schema.names, row, strict=True)) for row in pair.rows]
         broadcast = SimpleNamespace(value=self.filter) if pair.unique else None
@@ -104,7 +105,7 @@ class ByHand:
         matched_rows = [
             row
             for partition in (table[:half], table[half:])
-            for row in rows_in(workers.match_rows(reading, broadcast, batches_of(partition, schema)))
+            for row in rows_in(workers.match_rows(self.reading, broadcast, batches_of(partition, schema)))
         ]
         groups: dict[tuple[Any, ...], Rows] = {}
         for row in matched_rows:
@@ -136,17 +137,7 @@ class ByHand:
         """Makes the lines of all partitions and their counts."""
         joined, schema = self.joined()
         records = sum(row["ordinal"] is not None for row in joined)
-        joining = workers.Joining(
-            columns=self.columns,
-            source_columns=self.source_columns,
-            table_columns=self.pair.columns,
-            key_at=self.pair.key_at,
-            integer_key=self.pair.integer_key,
-            nonce=self.reading.nonce,
-            form=self.form,
-            bin_rows=max(records // 3, 1),
-            unmatched_ids=10,
-        )
+        joining = workers.Joining(self.reading, self.source_columns, self.form, max(records // 3, 1))
         partitions: list[Rows] = [[] for _ in range(PARTITIONS)]
         for row in joined:
             partitions[zlib.crc32((row["match"] or "").encode()) % PARTITIONS].append(row)

@@ -106,11 +106,11 @@ def cases(draw) -> Case:
     )
 
 
-def reading_of(case: Case) -> workers.SourceReading:
-    """How workers parse the source of a case: an object a byte range."""
+def reading_of(case: Case) -> workers.Reading:
+    """How workers read both sides of a case: an object a byte range."""
     objects = [SourceObject("lake", f"o{number}", len(data), "etag") for number, data in enumerate(case.objects)]
     ranges = [[ByteRange(item, 0, None)] for item in objects]
-    return workers.SourceReading(ranges, "id", case.integer_key, NONCE, case.hashes_max, "", LIMITS)
+    return workers.Reading(ranges, NAMES, "id", case.integer_key, case.zerofill, NONCE, case.hashes_max, "", LIMITS)
 
 
 def batches_of(rows: list[dict[str, Any]], schema: pa.Schema, most: int) -> list[pa.RecordBatch]:
@@ -174,7 +174,7 @@ class Outcome(NamedTuple):
     filtered: bool
 
 
-def facts_of(reading: workers.SourceReading) -> tuple[list[dict[str, Any]], keys.KeyFilter | None]:
+def facts_of(reading: workers.Reading) -> tuple[list[dict[str, Any]], keys.KeyFilter | None]:
     """What the driver is told of each byte range, and the filter it makes of that."""
     rows = rows_of(workers.gather_facts(reading, numbers(*range(len(reading.byte_ranges)))))
     facts = [json.loads(row["message"]) for row in rows]
@@ -193,7 +193,6 @@ def shuffled(case: Case) -> Outcome:
     parse = [rows_of(workers.parse_records(reading, source_columns, starts, numbers(n))) for n in range(len(facts))]
     records = list(itertools.chain.from_iterable(parse))
 
-    table = workers.TableReading(len(NAMES), 0, case.integer_key, case.zerofill, LIMITS.unmatched_ids)
     schema = pa.schema([(f"c{number}", pa.string()) for number in range(len(NAMES))])
     cells = [dict(zip(schema.names, row, strict=True)) for row in case.rows]
     streams = [cells[number :: case.partitions] for number in range(case.partitions)]
@@ -201,13 +200,11 @@ def shuffled(case: Case) -> Outcome:
     rows = [
         row
         for stream in streams
-        for row in rows_of(workers.match_rows(table, broadcast, batches_of(stream, schema, case.batch_rows)))
+        for row in rows_of(workers.match_rows(reading, broadcast, batches_of(stream, schema, case.batch_rows)))
     ]
 
     columns = output_columns(source_columns, NAMES)
-    joining = workers.Joining(
-        columns, source_columns, NAMES, 0, case.integer_key, NONCE, case.form, case.bin_rows, LIMITS.unmatched_ids
-    )
+    joining = workers.Joining(reading, source_columns, case.form, case.bin_rows)
     extra = pa.schema([("copies", pa.int64()), ("message", pa.string())])
     both = pa.unify_schemas([workers.record_schema(len(source_columns)), workers.row_schema(len(NAMES)), extra])
     everything = joined(records, grouped(rows, unique=case.unique), dict.fromkeys(both.names))
@@ -307,7 +304,7 @@ def test_an_error_in_the_source_travels_as_data(store):
 
 def test_an_error_beside_joined_rows_is_handed_on():
     error = SourceError("source_missing", url=Verbatim("s3://lake/o1")).to_data()
-    joining = workers.Joining(["id"], ["id"], ["id"], 0, True, NONCE, CsvFormat(), 9, 10)
+    joining = workers.Joining(reading_of(case_of())._replace(table_columns=["id"]), ["id"], CsvFormat(), 9)
     schema = pa.schema(
         [
             *(("ordinal", pa.int64()), ("match", pa.string()), ("s0", pa.string()), ("c0", pa.string())),
@@ -321,7 +318,7 @@ def test_an_error_beside_joined_rows_is_handed_on():
 
 
 def test_a_partition_without_rows_counts_nothing():
-    joining = workers.Joining(["id"], ["id"], ["id"], 0, True, NONCE, CsvFormat(), 9, 10)
+    joining = workers.Joining(reading_of(case_of())._replace(table_columns=["id"]), ["id"], CsvFormat(), 9)
     [row] = rows_of(workers.overlay_joined(joining, []))
     assert counts_from_data(json.loads(row["message"])).to_data() == Counts().to_data()
 
@@ -335,7 +332,7 @@ def test_rows_that_no_record_can_have_are_counted_and_their_first_ids_kept():
         pa.RecordBatch.from_pydict({"c0": [*map(str, range(start, start + 500)), None]})
         for start in range(1_000, 0, -500)
     ]
-    reading = workers.TableReading(1, 0, integer_key=True, zerofill=False, unmatched_ids=10)
+    reading = reading_of(case_of())._replace(table_columns=["id"])
     *rows, message = rows_of(workers.match_rows(reading, SimpleNamespace(value=key_filter), batches))
     assert [row["match"] for row in rows] == ["700"]
     assert json.loads(message["table_message"]) == {
@@ -345,7 +342,7 @@ def test_rows_that_no_record_can_have_are_counted_and_their_first_ids_kept():
 
 
 def test_without_a_filter_all_rows_with_an_id_are_kept():
-    reading = workers.TableReading(2, 1, integer_key=True, zerofill=True, unmatched_ids=10)
+    reading = reading_of(case_of(zerofill=True))._replace(table_columns=["name", "id"])
     batch = pa.RecordBatch.from_pydict({"c0": ["a", "b", None], "c1": ["007", None, "000"]})
     one, two, message = rows_of(workers.match_rows(reading, None, [batch]))
     assert one == {"match": "7", "c0": "a", "c1": "007", "table_message": None}
