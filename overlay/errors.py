@@ -20,30 +20,21 @@ _NEAR = 0.75  # of difflib: `customers` is near `customer`, not near `orders`
 # Somebody's own words, a name or a value: the same in every language. A type of its own, so that the type checker finds
 # an English sentence among the details, which would stay English in a Japanese message.
 Verbatim = NewType("Verbatim", str)
-Detail: TypeAlias = "Phrase | LibraryWords | Verbatim | int"
+Detail: TypeAlias = "Phrase | Verbatim | int"
 
 
 @dataclass(frozen=True)
 class Phrase:
-    """An entry of `PHRASES` with its own details; it becomes text only when the language is known."""
+    """An entry of `PHRASES` with its own details, or of `LIBRARY_WORDS`; a text only when the language is known."""
 
     code: str
     details: Mapping[str, Detail]
 
     def text(self, language: str) -> str:
         """Says the phrase in `language` (`ja` or `en`)."""
-        return str(_catalogue(language).PHRASES[self.code].format(**_in_language(self.details, language)))
-
-
-@dataclass(frozen=True)
-class LibraryWords:
-    """What a library says in English: in Japanese where `LIBRARY_WORDS` knows it, else as the library does."""
-
-    english: str
-
-    def text(self, language: str) -> str:
-        """Says it in `language`."""
-        return str(_catalogue(language).LIBRARY_WORDS.get(self.english, self.english))
+        if self.code in messages_ja.LIBRARY_WORDS:
+            return str(catalogue(language).LIBRARY_WORDS.get(self.code, self.code))
+        return str(catalogue(language).PHRASES[self.code].format(**_in_language(self.details, language)))
 
 
 class Message(NamedTuple):
@@ -56,6 +47,11 @@ class Message(NamedTuple):
 def phrase(code: str, /, **details: Detail) -> Phrase:
     """Words for a detail of a JobError: an entry of `PHRASES`, whose own details may be phrases, too."""
     return Phrase(code, details)
+
+
+def library_words(english: str) -> Detail:
+    """What a library says in English: in Japanese where `LIBRARY_WORDS` knows it, else as the library does."""
+    return phrase(english) if english in messages_ja.LIBRARY_WORDS else Verbatim(english)
 
 
 def near_miss(name: str, present: Iterable[str]) -> Detail:
@@ -85,7 +81,7 @@ class JobError(Exception):
     def message(self, language: str) -> Message:
         """The cause and the hint in `language` (`ja` or `en`)."""
         details = _in_language(self.details, language)
-        cause, hint = _catalogue(language).MESSAGES[self.code]
+        cause, hint = catalogue(language).MESSAGES[self.code]
         return Message(cause.format(**details), hint.format(**details))
 
     def redact(self, hide: Callable[[str], str]) -> None:
@@ -132,8 +128,10 @@ class Stopped(BaseException):
     """The run has to end (SIGTERM). No `Exception`: py4j, inside of which it is mostly raised, would wrap one."""
 
 
-_CLASSES = (JobError, SettingsError, AwsError, SourceError, TableError, TransientTableError, OutputError)
-ERROR_CLASSES: dict[str, type[JobError]] = {cls.__name__: cls for cls in _CLASSES}
+ERROR_CLASSES: dict[str, type[JobError]] = {
+    cls.__name__: cls
+    for cls in (JobError, SettingsError, AwsError, SourceError, TableError, TransientTableError, OutputError)
+}
 
 
 def error_from_data(data: Mapping[str, Any]) -> JobError:
@@ -142,43 +140,34 @@ def error_from_data(data: Mapping[str, Any]) -> JobError:
     return ERROR_CLASSES[data["error"]](data["code"], **details)
 
 
-def _catalogue(language: str) -> ModuleType:
+def catalogue(language: str) -> ModuleType:
+    """The texts in a language (`ja` or `en`)."""
     return {"en": messages_en, "ja": messages_ja}[language]
 
 
 def _in_language(details: Mapping[str, Detail], language: str) -> dict[str, str | int]:
-    return {
-        name: detail.text(language) if isinstance(detail, Phrase | LibraryWords) else detail
-        for name, detail in details.items()
-    }
+    return {name: detail.text(language) if isinstance(detail, Phrase) else detail for name, detail in details.items()}
 
 
 def _redacted(detail: Detail, hide: Callable[[str], str]) -> Detail:
     match detail:
         case Phrase(code, details):
             return Phrase(code, {name: _redacted(inner, hide) for name, inner in details.items()})
-        case LibraryWords(english):
-            return LibraryWords(hide(english))
         case str():
             return Verbatim(hide(detail))
     return detail
 
 
 def _detail_to_data(detail: Detail) -> str | int | dict[str, Any]:
-    match detail:
-        case Phrase(code, details):
-            return {"phrase": code, "details": {name: _detail_to_data(inner) for name, inner in details.items()}}
-        case LibraryWords(english):
-            return {"library_words": english}
-    return detail
+    if not isinstance(detail, Phrase):
+        return detail
+    return {"phrase": detail.code, "details": {name: _detail_to_data(inner) for name, inner in detail.details.items()}}
 
 
 def _detail_from_data(data: Any) -> Detail:
     match data:
         case {"phrase": code, "details": details}:
             return Phrase(code, {name: _detail_from_data(inner) for name, inner in details.items()})
-        case {"library_words": english}:
-            return LibraryWords(english)
         case int():
             return data
     return Verbatim(str(data))

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -23,12 +23,12 @@ from overlay.engines.spark import end_jobs, running_jobs
 from overlay.errors import JobError, Stopped, Verbatim
 from overlay.limits import Limits
 from overlay.report.metrics import put_metrics
-from overlay.report.result import Failure, Result, is_news
+from overlay.report.result import Result, is_news
 from overlay.report.run_report import Reporter, utc_now
 from overlay.report.slack import failure_message, post_to_slack, success_message
 from overlay.report.slack_text import visible
 from overlay.secret import Secret, find_webhook, load_secret
-from overlay.settings import LANGUAGES, Settings, parse_arguments, read_settings
+from overlay.settings import Settings, language_of, parse_arguments, read_settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
 from overlay.table.jdbc import Spark
@@ -232,7 +232,7 @@ class Run:
             problem = f"{type(error).__name__}: {telling_line(str(error))[:500]}"
             failure = JobError("unexpected", problem=Verbatim(problem))
         failure.redact(redact)
-        LOG.error("%s → %s", *failure.message(_language(self._arguments)))
+        LOG.error("%s → %s", *failure.message(language_of(self._arguments)))
         return failure
 
     def _tell(self, failure: JobError) -> None:
@@ -241,39 +241,15 @@ class Run:
         Slack comes first, as a run that is stopped has little time.
         """
         seconds = self._limits.stop_seconds if self._stop.begun.is_set() else self._limits.slack_seconds
-        webhook = self._secret.slack_webhook if self._secret else self._find_webhook(seconds)
+        webhook = self._secret.slack_webhook if self._secret else None
+        if webhook is None:
+            webhook = aws.within(seconds, "finding the webhook", lambda: find_webhook(self._arguments, self._limits))
         since = self._reporter.last.failing_since if self._reporter else ""
-        facts = describe_failure(failure, self._arguments, self.stage, since)
-        failure.reported = post_to_slack(webhook, failure_message(facts, aws.region()), self._limits, seconds)
+        message = failure_message(failure, self._arguments, self.stage, since, aws.region())
+        failure.reported = post_to_slack(webhook or "", message, self._limits, seconds)
         if self._reporter:
             self._reporter.failure(failure)
-        put_metrics(facts.job, self.stage, None, self._limits)
-
-    def _find_webhook(self, seconds: float) -> str:
-        return aws.within(seconds, "finding the webhook", lambda: find_webhook(self._arguments, self._limits)) or ""
-
-
-def _language(arguments: Mapping[str, str]) -> str:
-    return language if (language := arguments.get("language", "")) in LANGUAGES else "ja"
-
-
-def describe_failure(error: JobError, arguments: Mapping[str, str], progress: Progress, since: str) -> Failure:
-    """What Slack is told of a failed run, as far as its unchecked arguments say."""
-    job, language = arguments.get("JOB_NAME", "?"), _language(arguments)
-    bucket, key = arguments.get("destination_bucket"), arguments.get("destination_file")
-    unchanged = bucket and key and progress.stage != "commit" and error.code != "output_unsure"
-    return Failure(
-        job=job,
-        run_id=arguments["run_id"],
-        language=language,
-        stage=progress.stage,
-        message=error.message(language),
-        output=f"s3://{bucket}/{key}" if unchanged else "",
-        seconds=progress.seconds,
-        since=since,
-        # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise.
-        log_prefix=arguments.get("custom-logGroup-prefix", f"/aws-glue/jobs/{job}"),
-    )
+        put_metrics(self._arguments.get("JOB_NAME", "?"), self.stage, None, self._limits)
 
 
 def telling_line(text: str) -> str:

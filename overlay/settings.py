@@ -4,21 +4,25 @@ import fnmatch
 import logging
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from typing import Any
 
 from overlay.errors import Detail, SettingsError, Verbatim, near_miss, phrase
 from overlay.limits import Limits
 
 LOG = logging.getLogger(__name__)
 
-ENCODINGS = ("utf-8", "utf-8-sig", "cp932")
-LANGUAGES = ("ja", "en")
 LINE_ENDINGS = {"lf": "\n", "crlf": "\r\n"}
-QUOTES = ("minimal", "all")
-SWITCH = {"true": True, "false": False}
-NOTIFY = ("always", "on_change", "on_failure")
-ENGINES = ("auto", "driver", "spark")
+CHOICES: Mapping[str, Sequence[str]] = {
+    "language": ("ja", "en"),
+    "notify": ("always", "on_change", "on_failure"),
+    "engine": ("auto", "driver", "spark"),
+    "csv_encoding": ("utf-8", "utf-8-sig", "cp932"),
+    "csv_line_ending": tuple(LINE_ENDINGS),
+    "csv_quote": ("minimal", "all"),
+    "csv_escape_formulas": ("true", "false"),
+}
 _LIMITS = Limits()
 
 
@@ -26,9 +30,9 @@ _LIMITS = Limits()
 class CsvFormat:
     """How a cell and a row are written."""
 
-    encoding: str = "utf-8"  # one of ENCODINGS
+    encoding: str = "utf-8"  # one of CHOICES, as are the next ones but for the delimiter and null
     delimiter: str = ","  # one character
-    line_ending: str = "lf"  # one of LINE_ENDINGS
+    line_ending: str = "lf"
     quote: str = "minimal"  # RFC 4180: only where needed; or `all`: every value that is present
     null: str = ""  # the text of a missing value; a present value with the same text is quoted
     escape_formulas: bool = False  # cells that a spreadsheet would take as a formula get a leading `'`
@@ -52,19 +56,19 @@ class Settings:
     destination_file: str  # the key of the output
     run_id: str = ""  # Glue's; empty elsewhere
     key: str = "id"  # the column by which records and rows are matched
-    language: str = "ja"  # of the messages, one of LANGUAGES
+    language: str = "ja"  # of the messages, one of CHOICES
     # These three where the secret has none: one that RDS manages holds the login alone.
     db_name: str = ""
     schema_name: str = ""
     table_name: str = ""
     slack_secret_name: str = ""  # the secret of the webhook, where it is not `secret_name`
     max_connections: int = 0  # at a time; 0: what `Limits.connection_share` leaves of those the server takes
-    notify: str = "always"  # when Slack hears of a success, one of NOTIFY; of a failure it always does
+    notify: str = "always"  # when Slack hears of a success, one of CHOICES; of a failure it always does
     unmatched_file: str = ""  # the key, beside the output, of the list of all ids that only the table has; or none
     records_at: str = (
         ""  # names joined by dots that lead to the array of records in an object; or they are all there is
     )
-    engine: str = "auto"  # what carries the data, one of ENGINES
+    engine: str = "auto"  # what carries the data, one of CHOICES
     csv: CsvFormat = CsvFormat()
     limits: Limits = _LIMITS
 
@@ -91,8 +95,7 @@ OPTIONAL_ARGUMENTS = (
     *(f"csv_{option.name}" for option in fields(CsvFormat)),
 )
 _OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
-# Taken as they are.
-_TEXTS = {item.name for item in _ARGUMENTS} - {"language", "max_connections", "notify", "engine"} | {"run_id"}
+_TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections"} | {"run_id"}  # taken as they are
 _KEPT = (*_OURS, "JOB_RUN_ID", "custom-logGroup-prefix")
 _SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
 # In snake_case, though "internal to AWS Glue" (AWS Glue guide, job parameters), or seen to be passed by it.
@@ -113,6 +116,11 @@ def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
     """
     arguments, _ = _parsed(argv)
     return arguments | {"run_id": arguments.get("JOB_RUN_ID", "")}
+
+
+def language_of(arguments: Mapping[str, str]) -> str:
+    """The language of messages by unchecked arguments."""
+    return language if (language := arguments.get("language", "")) in CHOICES["language"] else "ja"
 
 
 def check_unknown(argv: Sequence[str]) -> None:
@@ -156,14 +164,11 @@ def make_settings(arguments: Mapping[str, str], limits: Limits = _LIMITS) -> Set
     Raises:
         SettingsError: an argument is missing, a value is empty or not allowed, or two contradict each other.
     """
-    _check_texts(arguments)
+    _check_values(arguments)
     settings = Settings(
         job_name=arguments["JOB_NAME"],
-        language=_choice(arguments, "language", LANGUAGES, "ja"),
         csv=csv_format(arguments),
-        max_connections=_count(arguments, "max_connections"),
-        notify=_choice(arguments, "notify", NOTIFY, "always"),
-        engine=_choice(arguments, "engine", ENGINES, "auto"),
+        max_connections=int(arguments.get("max_connections", "0")),
         limits=limits,
         **{name: value for name, value in arguments.items() if name in _TEXTS},
     )
@@ -171,8 +176,8 @@ def make_settings(arguments: Mapping[str, str], limits: Limits = _LIMITS) -> Set
     return settings
 
 
-def _check_texts(arguments: Mapping[str, str]) -> None:
-    """Refuses missing arguments, empty ones that may not be, and keys that are folders."""
+def _check_values(arguments: Mapping[str, str]) -> None:
+    """Refuses missing arguments, empty ones that may not be, keys that are folders, and what is none of CHOICES."""
     for name in REQUIRED_ARGUMENTS:
         if name not in arguments:
             raise SettingsError("argument_missing", name=Verbatim(name))
@@ -184,46 +189,31 @@ def _check_texts(arguments: Mapping[str, str]) -> None:
     for name in ("destination_file", "unmatched_file"):
         if (key := arguments.get(name, "")).endswith("/"):
             raise _invalid(name, key, phrase("object_key"))
-
-
-def _choice(arguments: Mapping[str, str], name: str, choices: Iterable[str], default: str) -> str:
-    value = arguments.get(name, default)
-    if value not in choices:
-        raise _invalid(name, value, Verbatim(" / ".join(choices)))
-    return value
-
-
-def _count(arguments: Mapping[str, str], name: str) -> int:
-    value = arguments.get(name, "0")
-    if name in arguments and not re.fullmatch("[1-9][0-9]{0,4}", value):
-        raise _invalid(name, value, phrase("count"))
-    return int(value)
+    for name, choices in CHOICES.items():
+        if (value := arguments.get(name, choices[0])) not in choices:
+            raise _invalid(name, value, Verbatim(" / ".join(choices)))
+    if not re.fullmatch("[1-9][0-9]{0,4}", count := arguments.get("max_connections", "1")):
+        raise _invalid("max_connections", count, phrase("count"))
 
 
 def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
-    """The CSV options among the job arguments; raises SettingsError as `make_settings` does."""
-    delimiter, null = arguments.get("csv_delimiter", ","), arguments.get("csv_null", "")
-    if delimiter in {"tab", "\\t"}:
-        delimiter = "\t"
-    if len(delimiter) != 1 or delimiter in '"\r\n\x00':
-        raise _invalid("csv_delimiter", delimiter, phrase("one_character"))
-    if set(null) & {delimiter, '"', "\r", "\n"}:
-        raise _conflict(phrase("null_is_special", null=Verbatim(null)))
-    encoding = _choice(arguments, "csv_encoding", ENCODINGS, "utf-8")
-    for name, value in (("delimiter", delimiter), ("null", null)):
+    """The CSV options among job arguments whose CHOICES are checked; raises SettingsError as `make_settings` does."""
+    names = [option.name for option in fields(CsvFormat) if f"csv_{option.name}" in arguments]
+    options: dict[str, Any] = {name: arguments[f"csv_{name}"] for name in names}
+    if options.get("delimiter") in {"tab", "\\t"}:
+        options["delimiter"] = "\t"
+    form = CsvFormat(**options | {"escape_formulas": options.get("escape_formulas") == "true"})
+    if len(form.delimiter) != 1 or form.delimiter in '"\r\n\x00':
+        raise _invalid("csv_delimiter", form.delimiter, phrase("one_character"))
+    if set(form.null) & {form.delimiter, '"', "\r", "\n"}:
+        raise _conflict(phrase("null_is_special", null=Verbatim(form.null)))
+    for name, value in (("delimiter", form.delimiter), ("null", form.null)):
         try:
-            value.encode(encoding)
+            value.encode(form.encoding)
         except UnicodeEncodeError:
-            details = {"name": Verbatim(name), "value": Verbatim(value), "encoding": Verbatim(encoding)}
+            details = {"name": Verbatim(name), "value": Verbatim(value), "encoding": Verbatim(form.encoding)}
             raise _conflict(phrase("option_not_encodable", **details)) from None
-    return CsvFormat(
-        encoding=encoding,
-        delimiter=delimiter,
-        line_ending=_choice(arguments, "csv_line_ending", LINE_ENDINGS, "lf"),
-        quote=_choice(arguments, "csv_quote", QUOTES, "minimal"),
-        null=null,
-        escape_formulas=SWITCH[_choice(arguments, "csv_escape_formulas", SWITCH, "false")],
-    )
+    return form
 
 
 def _check_outputs(settings: Settings) -> None:

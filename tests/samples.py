@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 
 from overlay.errors import Message
 from overlay.merge import Counts
-from overlay.report.result import Failure, Result
+from overlay.report.result import Result
+from overlay.report.slack import failure_message
 from overlay.secret import Secret
 
 REGION = "ap-northeast-1"
@@ -50,14 +54,11 @@ RESULT = Result(
     seconds=12.3,
     output="s3://lake/out/a.csv",
 )
-FAILURE = Failure(
-    job="job-a",
-    run_id="jr_1",
-    language="en",
-    stage="source",
-    message=Message("cause", "hint"),
-    output="s3://lake/out/a.csv",
-    seconds=83.0,
-    since="2026-11-23T18:00:00Z",
-    log_prefix="/aws-glue/jobs/job-a",
-)
+
+
+def failed(cause: str = "cause", hint: str = "hint", **arguments: str) -> dict[str, Any]:
+    """The message of a run that failed reading its source."""
+    error = SimpleNamespace(code="unexpected", message=lambda _language: Message(cause, hint))
+    progress = SimpleNamespace(stage="source", seconds=83.0)
+    arguments = ARGUMENTS | {"language": "en", "run_id": "jr_1"} | arguments
+    return failure_message(error, arguments, progress, "2026-11-23T18:00:00Z", REGION)

@@ -5,7 +5,7 @@ connection: SQL is run by the `Ask` that it is given, so that the same code serv
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
@@ -58,12 +58,12 @@ class TableColumn:
 
 
 class Index(NamedTuple):
-    """An index. `alone`: it has one column."""
+    """An index. `is_alone`: it has one column."""
 
     first_column: str
-    unique: bool
-    alone: bool
-    primary: bool
+    is_unique: bool
+    is_alone: bool
+    is_primary: bool
 
 
 class Dialect(Protocol):
@@ -148,26 +148,31 @@ class Dialect(Protocol):
         The literal has the type of the column or converts to it without loss, so that the index can be used.
         """
 
-    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:
-        """The columns that the user may read and `SELECT *` shows, and the key; none where there is no such table."""
+    def columns(self, name: TableName, key: str) -> str:
+        """SQL for the columns that the user may read and `SELECT *` shows, and the key: the fields of TableColumn."""
 
-    def tables(self, ask: Ask, name: TableName) -> list[str]:
-        """The names of the tables that may be meant: those beside this one, and those of its name in other schemas."""
+    def tables(self, name: TableName) -> str:
+        """SQL for the `name`s of tables that may be meant: beside this one, and of its name in other schemas."""
 
-    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
-        """The indexes whose order is that of whole values."""
+    def indexes(self, name: TableName) -> str:
+        """SQL for the indexes whose order is that of whole values: the fields of Index, its flags as 1 and 0."""
 
-    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:
-        """Bytes of a row as it is stored, on average; 0 where the catalogue does not know (views)."""
+    def row_bytes(self, name: TableName, rows: int) -> str:
+        """SQL for the whole bytes of a row as it is stored, on average; NULL where nobody knows (views)."""
 
-    def max_connections(self, ask: Ask) -> int:
-        """How many connections the server takes."""
+    def max_connections(self) -> str:
+        """SQL for how many connections the server takes."""
 
     def estimate(self, ask: Ask, sql: str) -> int:
         """How many rows the optimizer expects a statement to read."""
 
     def uses_index(self, ask: Ask, sql: str) -> bool:
         """Whether the database reads no more than the rows that a statement asks for."""
+
+
+def by_code(names: Mapping[Failure, str]) -> dict[str, Failure]:
+    """What each code of a table means in which codes stand before their names."""
+    return {code: failure for failure, text in names.items() for code in re.findall(r"\b\d\w+", text)}
 
 
 def is_integer_text(text: str, kind: str, *, signed: bool) -> bool:

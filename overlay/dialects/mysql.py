@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 
-from overlay.dialects.base import INTEGER_BITS, Ask, Dialect, Failure, Index, TableColumn, TableName, is_integer_text
+from overlay.dialects.base import INTEGER_BITS, Ask, Dialect, Failure, TableColumn, TableName, by_code, is_integer_text
 from overlay.limits import Limits
 
 BINARY_TYPES = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
@@ -89,17 +89,15 @@ _WORDS = {
     "authentication plugin": Failure.AUTHENTICATION_UNSUPPORTED,
 }
 _OUT_OF_RANGE = 1690  # ER_DATA_OUT_OF_RANGE
-_FAILURES = {int(code): failure for failure, names in MYSQL_CODES.items() for code in re.findall(r"\b\d{4}\b", names)}
 # Where there is no code, or one that is not above: a whole SQLSTATE, or the two characters of its class. Not 42 and HY,
-# which hold anything.
-_STATES = {
-    "28000": Failure.LOGIN_REFUSED,  # invalid authorization specification
-    "42S02": Failure.TABLE_REFUSED,  # base table or view not found
-    "08001": Failure.FAILED,  # Connector/J got an answer that it refuses: no TLS, no public key
-    "08": Failure.TRANSIENT,  # connection exception
-    "40": Failure.TRANSIENT,  # transaction rollback
-    "70100": Failure.TRANSIENT,  # query interrupted
+# which hold anything. 08001: Connector/J got an answer that it refuses (no TLS, no public key).
+MYSQL_STATES = {
+    Failure.LOGIN_REFUSED: "28000 invalid authorization specification",
+    Failure.TABLE_REFUSED: "42S02 base table or view not found",
+    Failure.FAILED: "08001 unable to establish a connection",
+    Failure.TRANSIENT: "08 connection exception, 40 transaction rollback, 70100 query interrupted",
 }
+_FAILURES = by_code(MYSQL_CODES) | by_code(MYSQL_STATES)
 
 
 class MySQL(Dialect):
@@ -156,7 +154,7 @@ class MySQL(Dialect):
         if code == _OUT_OF_RANGE and _OVERFLOW in text:
             return Failure.VALUE_TOO_LARGE
         by_words = (failure for words, failure in _WORDS.items() if words in text)
-        return _FAILURES.get(code) or next(by_words, None) or _STATES.get(state) or _STATES.get(state[:2])
+        return _FAILURES.get(str(code)) or next(by_words, None) or _FAILURES.get(state) or _FAILURES.get(state[:2])
 
     def text_literal(self, text: str) -> str:
         """As bytes of UTF-8, whatever character set and SQL mode the session has."""
@@ -205,49 +203,36 @@ class MySQL(Dialect):
             return f"x'{text}'" if re.fullmatch("([0-9a-f]{2})*", text) else None
         return self.text_literal(text) if KEY_CHARSETS[column.charset or ""](text) else None
 
-    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:
+    def columns(self, name: TableName, key: str) -> str:
         """The catalogue also lists a column that the user may only write (`GRANT SELECT (id), UPDATE (b)`).
 
         A key may be invisible (sql_generate_invisible_primary_key of MySQL).
         """
-        rows = ask(
+        return (
             "SELECT column_name AS name, LOWER(data_type) AS type, LOWER(column_type) AS full_type, "
             f"character_set_name AS charset FROM information_schema.columns WHERE {self._where(name)} "
             f"AND (extra NOT LIKE '%INVISIBLE%' OR column_name = {self.text_literal(key)}) "
             "AND privileges LIKE '%select%' ORDER BY ordinal_position"
         )
-        return [TableColumn(**row) for row in rows]  # type: ignore[arg-type]
 
-    def tables(self, ask: Ask, name: TableName) -> list[str]:
+    def tables(self, name: TableName) -> str:
         schema = self.text_literal(name.database)
-        rows = ask(f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}")
-        return [str(row["name"]) for row in rows]
+        return f"SELECT table_name AS name FROM information_schema.tables WHERE table_schema = {schema}"
 
-    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
+    def indexes(self, name: TableName) -> str:
         """The B-trees whose first column is whole: one of a prefix has not the order of the values."""
-        rows = ask(
-            "SELECT index_name AS name, MAX(non_unique) AS repeats, COUNT(*) AS width, COUNT(sub_part) AS prefixes, "
-            "MAX(IF(seq_in_index = 1 AND sub_part IS NULL, column_name, NULL)) AS first_column "
-            f"FROM information_schema.statistics WHERE {self._where(name)} AND index_type = 'BTREE' GROUP BY index_name"
+        return (
+            "SELECT MAX(IF(seq_in_index = 1 AND sub_part IS NULL, column_name, NULL)) AS first_column, "
+            "MAX(non_unique) + COUNT(sub_part) = 0 AS is_unique, COUNT(*) = 1 AS is_alone, "
+            "index_name = 'PRIMARY' AS is_primary FROM information_schema.statistics "
+            f"WHERE {self._where(name)} AND index_type = 'BTREE' GROUP BY index_name HAVING first_column IS NOT NULL"
         )
-        return [
-            Index(
-                row["first_column"],
-                unique=(row["repeats"], row["prefixes"]) == ("0", "0"),
-                alone=row["width"] == "1",
-                primary=row["name"] == "PRIMARY",
-            )
-            for row in rows
-            if row["first_column"] is not None
-        ]
 
-    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:
-        [size] = ask(f"SELECT avg_row_length AS bytes FROM information_schema.tables WHERE {self._where(name)}")
-        return int(size["bytes"] or 0)
+    def row_bytes(self, name: TableName, rows: int) -> str:
+        return f"SELECT avg_row_length FROM information_schema.tables WHERE {self._where(name)}"
 
-    def max_connections(self, ask: Ask) -> int:
-        [limit] = ask("SELECT @@max_connections AS most")
-        return int(limit["most"] or 0)
+    def max_connections(self) -> str:
+        return "SELECT @@max_connections"
 
     def estimate(self, ask: Ask, sql: str) -> int:
         """The catalogue's own number is up to a day old on MySQL 8 (information_schema_stats_expiry)."""

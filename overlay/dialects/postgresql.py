@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from overlay.dialects.base import Ask, Dialect, Failure, Index, TableColumn, TableName, is_integer_text
+from overlay.dialects.base import Ask, Dialect, Failure, TableColumn, TableName, by_code, is_integer_text
 from overlay.limits import Limits
 
 SMALL_COST = 1_000  # of a plan: that of reading as many pages (8 kB) in a row
@@ -26,29 +26,23 @@ _BASE_TYPE = (
 )
 
 # What a SQLSTATE means, or the two characters of its class (Appendix A of the manual; PSQLState of pgJDBC: 08001 and
-# 08006 of the network, 08004 of a server that it refuses); there are no codes.
-_STATES = {
-    "28P01": Failure.LOGIN_REFUSED,  # invalid_password
-    "28000": Failure.LOGIN_REFUSED,  # invalid_authorization_specification
-    "3D000": Failure.TABLE_REFUSED,  # invalid_catalog_name: no such database
-    "3F000": Failure.TABLE_REFUSED,  # invalid_schema_name
-    "42P01": Failure.TABLE_REFUSED,  # undefined_table
-    "42501": Failure.TABLE_REFUSED,  # insufficient_privilege
-    "08001": Failure.UNREACHABLE,  # sqlclient_unable_to_establish_sqlconnection
-    "08004": Failure.AUTHENTICATION_UNSUPPORTED,  # sqlserver_rejected_establishment_of_sqlconnection
-    "08": Failure.TRANSIENT,  # connection_exception; 08000 also of RDS Proxy that has no connection left
-    "25P03": Failure.TRANSIENT,  # idle_in_transaction_session_timeout
-    "25P04": Failure.TRANSIENT,  # transaction_timeout
-    "40": Failure.TRANSIENT,  # transaction_rollback: 40001 serialization_failure, 40P01 deadlock_detected
-    "53300": Failure.NO_CONNECTION_LEFT,  # too_many_connections
-    "55P03": Failure.TRANSIENT,  # lock_not_available
-    "57014": Failure.TRANSIENT,  # query_canceled, by a person or by statement_timeout
-    "57P01": Failure.TRANSIENT,  # admin_shutdown
-    "57P02": Failure.TRANSIENT,  # crash_shutdown
-    "57P03": Failure.TRANSIENT,  # cannot_connect_now
-    "57P05": Failure.TRANSIENT,  # idle_session_timeout
-    "72000": Failure.TRANSIENT,  # snapshot_too_old
-}
+# 08006 of the network, 08004 of a server that it refuses); there are no codes. 3D000: no such database; 08000 also of
+# RDS Proxy that has no connection left; 57014 by a person or by statement_timeout.
+_STATES = by_code(
+    {
+        Failure.LOGIN_REFUSED: "28P01 invalid_password, 28000 invalid_authorization_specification",
+        Failure.TABLE_REFUSED: """
+            3D000 invalid_catalog_name, 3F000 invalid_schema_name, 42P01 undefined_table,
+            42501 insufficient_privilege""",
+        Failure.UNREACHABLE: "08001 sqlclient_unable_to_establish_sqlconnection",
+        Failure.AUTHENTICATION_UNSUPPORTED: "08004 sqlserver_rejected_establishment_of_sqlconnection",
+        Failure.NO_CONNECTION_LEFT: "53300 too_many_connections",
+        Failure.TRANSIENT: """
+            08 connection_exception, 25P03 idle_in_transaction_session_timeout, 25P04 transaction_timeout,
+            40 transaction_rollback, 55P03 lock_not_available, 57014 query_canceled, 57P01 admin_shutdown,
+            57P02 crash_shutdown, 57P03 cannot_connect_now, 57P05 idle_session_timeout, 72000 snapshot_too_old""",
+    }
+)
 
 
 class PostgreSQL(Dialect):
@@ -133,8 +127,8 @@ class PostgreSQL(Dialect):
             return None
         return self.text_literal(f"\\x{text}" if column.type == "bytea" else text)
 
-    def columns(self, ask: Ask, name: TableName, key: str) -> list[TableColumn]:
-        rows = ask(
+    def columns(self, name: TableName, key: str) -> str:
+        return (
             "SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS full_type, "
             "CASE t.typname WHEN 'int2' THEN 'smallint' WHEN 'int4' THEN 'integer' WHEN 'int8' THEN 'bigint' "
             "ELSE t.typname END AS type, current_setting('server_encoding') AS charset "
@@ -142,27 +136,25 @@ class PostgreSQL(Dialect):
             f"WHERE a.attrelid = ({self._oid(name)}) AND a.attnum > 0 AND NOT a.attisdropped "
             "AND has_column_privilege(a.attrelid, a.attnum, 'SELECT') ORDER BY a.attnum"
         )
-        return [TableColumn(**row) for row in rows]  # type: ignore[arg-type]
 
-    def tables(self, ask: Ask, name: TableName) -> list[str]:
+    def tables(self, name: TableName) -> str:
         """Those in other schemas as `schema.table`."""
         schema, table = self.text_literal(name.schema), self.text_literal(name.table)
-        rows = ask(
+        return (
             f"SELECT CASE nspname WHEN {schema} THEN relname ELSE concat(nspname, '.', relname) END AS name "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
             f"WHERE {_IS_TABLE} AND (nspname = {schema} OR relname = {table})"
         )
-        return [str(row["name"]) for row in rows]
 
-    def indexes(self, ask: Ask, name: TableName) -> list[Index]:
+    def indexes(self, name: TableName) -> str:
         """The B-trees that hold every row in the order of its column.
 
         Not those of some rows, of expressions, of another order than the column's, nor those of a parent table that
         lack the rows of its children (a partitioned table has all rows in its index).
         """
-        rows = ask(
-            "SELECT a.attname AS first_column, i.indisunique AS unique, i.indnkeyatts = 1 AS alone, "
-            "i.indisprimary AS primary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+        return (
+            "SELECT a.attname AS first_column, i.indisunique::int AS is_unique, (i.indnkeyatts = 1)::int AS is_alone, "
+            "i.indisprimary::int AS is_primary FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
             "JOIN pg_am m ON m.oid = c.relam JOIN pg_class owner ON owner.oid = i.indrelid "
             "JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] "
             "JOIN pg_opclass o ON o.oid = i.indclass[0] "
@@ -170,26 +162,22 @@ class PostgreSQL(Dialect):
             "AND o.opcdefault AND i.indcollation[0] = a.attcollation "
             "AND NOT (owner.relkind = 'r' AND owner.relhassubclass)"
         )
-        flags = ("unique", "alone", "primary")
-        return [Index(str(row["first_column"]), *(row[flag] == "t" for flag in flags)) for row in rows]
 
-    def row_bytes(self, ask: Ask, name: TableName, rows: int) -> int:
+    def row_bytes(self, name: TableName, rows: int) -> str:
         """Of a partitioned table over all partitions."""
-        [size] = ask(
+        return (
             f"WITH RECURSIVE tree (oid) AS ({self._oid(name)} UNION SELECT inhrelid FROM pg_inherits "
-            "JOIN tree ON inhparent = tree.oid) SELECT SUM(pg_table_size(oid)) AS bytes FROM tree"
+            f"JOIN tree ON inhparent = tree.oid) SELECT div(SUM(pg_table_size(oid)), {max(rows, 1)}) FROM tree"
         )
-        return int(size["bytes"] or 0) // max(rows, 1)
 
-    def max_connections(self, ask: Ask) -> int:
+    def max_connections(self) -> str:
         """Without those that the server reserves."""
         reserved = ("superuser_reserved_connections", "reserved_connections", "rds.rds_superuser_reserved_connections")
         names = ", ".join(map(self.text_literal, reserved))
-        [limit] = ask(
+        return (
             "SELECT current_setting('max_connections')::int "
-            f"- (SELECT COALESCE(SUM(setting::int), 0) FROM pg_settings WHERE name IN ({names})) AS most"
+            f"- (SELECT COALESCE(SUM(setting::int), 0) FROM pg_settings WHERE name IN ({names}))"
         )
-        return int(limit["most"] or 0)
 
     def estimate(self, ask: Ask, sql: str) -> int:
         return int(self._plan(ask, sql)["Plan Rows"])

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
-from overlay.errors import Message
 from overlay.merge import Counts
 from overlay.report.slack_text import texts
 from overlay.settings import Settings
@@ -40,25 +39,10 @@ class Result:
         return {**self.counts.as_dict(), **facts}
 
 
-@dataclass(frozen=True)
-class Failure:
-    """A run that failed."""
-
-    job: str
-    run_id: str
-    language: str
-    stage: str  # that was on, a name in TEXTS
-    message: Message  # without secrets
-    output: str  # the URL of the output that stays as it was; empty where it does not, or where that is not certain
-    seconds: float
-    since: str  # when the first of the failures in a row was, in UTC; empty where this is the first, or not certain
-    log_prefix: str  # Glue writes to the log groups <prefix>/output and <prefix>/error
-
-
 class Stages(Protocol):
     """The stages of a run as reports read them; `overlay.run.Progress` times them, and is above this layer."""
 
-    stage: str  # that is on, or was last
+    stage: str  # that is on, or was last; a name in TEXTS
     stages: list[dict[str, Any]]  # that ended, in order: `stage` (its name), `start` (since the run began), `seconds`
     started: str  # in UTC, ISO 8601
 

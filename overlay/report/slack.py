@@ -1,4 +1,4 @@
-"""Slack: in goes a Result or a Failure, out comes a Block Kit payload; posting it neither fails a run nor holds it.
+"""Slack: in goes a Result or a JobError, out comes a Block Kit payload; posting it neither fails a run nor holds it.
 
 A header takes 150 characters, a section 3,000, each of its 10 fields 2,000 (docs.slack.dev/reference/block-kit), all
 together about 13,200 (msg_blocks_too_long; not documented). The limits below keep every message under them.
@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 import requests
 
 from overlay.aws import within
+from overlay.errors import JobError
 from overlay.limits import Limits
-from overlay.report.result import Failure, LastRun, Result, collect_warnings
+from overlay.report.result import LastRun, Result, Stages, collect_warnings
 from overlay.report.slack_text import Console, as_code, clip, date_text, duration, link, share, size_text, texts
 from overlay.secret import hide
-from overlay.settings import Settings
+from overlay.settings import Settings, language_of
 
 LOG = logging.getLogger(__name__)
 # All in characters, escapes counted.
@@ -63,23 +64,38 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
     )
 
 
-def failure_message(failure: Failure, region: str) -> dict[str, Any]:
-    """The message of a run that failed; `region` is for links to the console, empty outside AWS."""
-    words, console = texts(failure.language), Console(region)
-    cause, hint = clip(failure.message.cause, CAUSE_LIMIT), clip(failure.message.hint, HINT_LIMIT)
-    facts = {words["since"]: date_text(failure.since)} if failure.since else {}
-    facts[words["seconds"]] = duration(failure.seconds, failure.language)
+def failure_message(
+    error: JobError, arguments: Mapping[str, str], progress: Stages, since: str, region: str
+) -> dict[str, Any]:
+    """The message of a run that failed.
+
+    Args:
+        error: Without secrets.
+        arguments: Of the job, unchecked (see `parse_arguments`).
+        progress: Its stage is the one that failed.
+        since: When the first of the failures in a row was, in UTC; empty where this is the first, or not certain.
+        region: For links to the console; empty outside AWS.
+    """
+    language, job, run_id = language_of(arguments), arguments.get("JOB_NAME", "?"), arguments["run_id"]
+    words, console, message = texts(language), Console(region), error.message(language)
+    cause, hint = clip(message.cause, CAUSE_LIMIT), clip(message.hint, HINT_LIMIT)
+    facts = {words["since"]: date_text(since)} if since else {}
+    facts[words["seconds"]] = duration(progress.seconds, language)
     # Cause and hint quote values, so they stand in text without markup.
     paragraphs = [_mrkdwn(f"*{words['cause']}*"), _plain(cause), _mrkdwn(f"*{words['hint']}*"), _plain(hint)]
-    if failure.output:
-        paragraphs.append(_mrkdwn(words["unchanged"].format(output=as_code(failure.output, NAME_LIMIT))))
+    bucket, key = arguments.get("destination_bucket"), arguments.get("destination_file")
+    if bucket and key and progress.stage != "commit" and error.code != "output_unsure":
+        paragraphs.append(_mrkdwn(words["unchanged"].format(output=as_code(f"s3://{bucket}/{key}", NAME_LIMIT))))
+    # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise: Glue writes to the groups
+    # <prefix>/output and <prefix>/error.
+    log_prefix = arguments.get("custom-logGroup-prefix", f"/aws-glue/jobs/{job}")
     return _message(
-        _header("failure", failure.language, failure.job, words[failure.stage]),
+        _header("failure", language, job, words[progress.stage]),
         [*({"text": text} for text in paragraphs), _facts_section(facts)],
         [
-            _run_note(failure.run_id, failure.language),
-            link(console.run(failure.job, failure.run_id), words["open_run"]),
-            link(console.logs(failure.log_prefix), words["open_logs"]),
+            _run_note(run_id, language),
+            link(console.run(job, run_id), words["open_run"]),
+            link(console.logs(log_prefix), words["open_logs"]),
         ],
         f"{cause}\n{hint}",
     )

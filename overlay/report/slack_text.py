@@ -11,11 +11,10 @@ from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import quote
 
-from overlay import messages_en, messages_ja
+from overlay.errors import catalogue
 from overlay.limits import MIB
 
 LINK_LIMIT = 1_200  # characters of a URL
-_TEXTS: Mapping[str, Mapping[str, str]] = {"ja": messages_ja.TEXTS, "en": messages_en.TEXTS}
 # What moves the cursor, begins a line or turns the direction of text: none of it is visible, all of it can deceive.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 _LEAST_PERCENT, _MOST_PERCENT = 0.1, 99.9  # what a share that is neither nothing nor all is rounded to
@@ -23,7 +22,7 @@ _LEAST_PERCENT, _MOST_PERCENT = 0.1, 99.9  # what a share that is neither nothin
 
 def texts(language: str) -> Mapping[str, str]:
     """The texts of messages and reports in a language, by name."""
-    return _TEXTS[language]
+    return catalogue(language).TEXTS  # type: ignore[no-any-return]
 
 
 def visible(text: object) -> str:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from overlay.errors import Detail, LibraryWords, SourceError, Verbatim, phrase
+from overlay.errors import Detail, SourceError, Verbatim, library_words, phrase
 from overlay.source.json_text import SCAN_ERRORS, Chunk, ParseState, blanks_end, error_position, reason
 from overlay.source.objects import BLANKS
 
@@ -60,7 +60,7 @@ class ArrayParser:
             # The records before the bad byte are parsed first, so that the error can count them.
             self._text += error.object[: error.start].decode()
             self._has_ended = True
-            self._problem = phrase("not_utf8", reason=LibraryWords(error.reason))
+            self._problem = phrase("not_utf8", reason=library_words(error.reason))
 
     def _byte_offset(self, position: int) -> int:
         """The byte of the object at which a character of the text begins."""

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-from overlay.errors import Detail, LibraryWords, Verbatim, phrase
+from overlay.errors import Detail, Verbatim, library_words, phrase
 from overlay.limits import Limits
 from overlay.source.json_array import ArrayParser, EnvelopeParser
 from overlay.source.json_text import SCAN_ERRORS, Chunk, ParseState, blanks_end, error_position, reason
@@ -56,7 +56,7 @@ class RecordReader:
         try:
             yield from _text_chunks(state, stream)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            state.malformed(state.byte_range.object.size, phrase("gzip_broken", reason=LibraryWords(str(error))))
+            state.malformed(state.byte_range.object.size, phrase("gzip_broken", reason=library_words(str(error))))
 
 
 def _text_chunks(state: ParseState, stream: io.BufferedReader) -> Iterator[Chunk]:
@@ -108,7 +108,7 @@ def _parse(state: ParseState, data: bytes, offset: int) -> Chunk:
     except UnicodeDecodeError as error:
         lines = data[: error.start].decode().split("\n")[:-1]
         count = state.count + sum(1 for line in lines if line.strip(BLANKS))
-        state.malformed(offset + error.start, phrase("not_utf8", reason=LibraryWords(error.reason)), count)
+        state.malformed(offset + error.start, phrase("not_utf8", reason=library_words(error.reason)), count)
     return _scan(state, text, offset)
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from overlay.errors import Detail, LibraryWords, SourceError, Verbatim, phrase
+from overlay.errors import Detail, SourceError, Verbatim, library_words, phrase
 from overlay.limits import MIB, Limits
 from overlay.source.json_arrow import ArrowParser
 from overlay.source.objects import BLANKS, ByteRange, ObjectStream
@@ -146,7 +146,7 @@ def reason(error: Exception) -> Detail:
     if isinstance(error, StopIteration):
         return phrase("value_expected")
     if isinstance(error, json.JSONDecodeError):
-        return LibraryWords(error.msg)
+        return library_words(error.msg)
     return phrase("not_json", text=Verbatim(str(error)))  # what `_refuse_constant` raises
 
 

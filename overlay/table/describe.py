@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass, field
 
 from overlay.connection import Database
-from overlay.dialects.base import Dialect, TableColumn
+from overlay.dialects.base import Dialect, Index, TableColumn
 from overlay.errors import TableError, TransientTableError, Verbatim, listed_names, near_miss
 from overlay.limits import Limits
 from overlay.settings import Settings
@@ -99,30 +99,32 @@ def describe_with(connection: Connection, key: str, max_connections: int, limits
         TableError: the table is missing, has no key column, or the database fails.
     """
     database, dialect, name = connection.database, connection.dialect, connection.database.table
-    columns = {column.name: column for column in dialect.columns(connection.ask, name, key)}
+    answer = connection.ask(dialect.columns(name, key))
+    columns = {str(row["name"]): TableColumn(**row) for row in answer}  # type: ignore[arg-type]
     readable = Verbatim(dialect.readable(name))
     if not columns:
-        user, tables = Verbatim(database.secret.username), dialect.tables(connection.ask, name)
+        user = Verbatim(database.secret.username)
+        tables = [str(row["name"]) for row in connection.ask(dialect.tables(name))]
         if name.table in tables:
             raise TableError("table_unreadable", user=user, table=readable)
         raise TableError("table_missing", user=user, table=readable, near=near_miss(name.table, tables))
     if key not in columns:
         near, listed = near_miss(key, columns), listed_names(columns)
         raise TableError("key_missing_in_table", table=readable, key=Verbatim(key), near=near, columns=listed)
-    indexes = dialect.indexes(connection.ask, name)
+    indexes = read_indexes(connection)
     of_key = [index for index in indexes if index.first_column == key]
-    firsts = [index.first_column for index in indexes if index.primary] + [key] * bool(of_key)
+    firsts = [index.first_column for index in indexes if index.is_primary] + [key] * bool(of_key)
     rows = estimate_rows(connection, dialect.quote_name(key), dialect.qualified(name))
-    share = max(dialect.max_connections(connection.ask) // limits.connection_share, 1)
+    share = max(connection.ask_number(dialect.max_connections()) // limits.connection_share, 1)
     return Table(
         database=database,
         columns=tuple(columns.values()),
         key=columns[key],
-        unique=any(index.unique and index.alone for index in of_key) and columns[key].type in dialect.exact_types,
+        unique=any(index.is_unique and index.is_alone for index in of_key) and columns[key].type in dialect.exact_types,
         indexed=bool(of_key),
         ordered=tuple(columns[first] for first in dict.fromkeys(firsts) if first in columns),
         rows=rows,
-        row_bytes=dialect.row_bytes(connection.ask, name, rows),
+        row_bytes=connection.ask_number(dialect.row_bytes(name, rows)),
         connections=max_connections or share,
     )
 
@@ -135,5 +137,11 @@ def estimate_rows(connection: Connection, column: str, table: str) -> int:
         raise
     except TableError as error:
         LOG.info("the rows are counted, as there is no estimate: %s", error)
-        [counts] = connection.ask(f"SELECT COUNT(*) AS n FROM {table}")
-        return int(counts["n"] or 0)
+        return connection.ask_number(f"SELECT COUNT(*) FROM {table}")
+
+
+def read_indexes(connection: Connection) -> list[Index]:
+    """The indexes of the table, as `Dialect.indexes` describes them."""
+    rows = connection.ask(connection.dialect.indexes(connection.database.table))
+    flags = ("is_unique", "is_alone", "is_primary")
+    return [Index(str(row["first_column"]), *(row[flag] == "1" for flag in flags)) for row in rows]

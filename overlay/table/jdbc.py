@@ -123,6 +123,11 @@ class Connection:
             statement.close()
             return rows
 
+    def ask_number(self, sql: str) -> int:
+        """The only cell of an answer; 0 where it is NULL."""
+        [[number]] = [row.values() for row in self.ask(sql)]
+        return int(number or 0)
+
     def batches(self, sql: str, schema: pa.Schema, fetch_rows: int) -> Iterator[pa.RecordBatch]:
         """The rows of an answer of any size as Arrow batches, while the server still sends.
 

@@ -15,11 +15,10 @@ import pytest
 from local.__main__ import main
 from local.pages import browser, report, slack_page
 from local.services.processes import ServiceError
-from overlay.errors import Message
 from overlay.report.result import LastRun
-from overlay.report.slack import failure_message, success_message
+from overlay.report.slack import success_message
 from overlay.settings import make_settings
-from tests.samples import ARGUMENTS, COUNTS, FAILURE, REGION, RESULT
+from tests.samples import ARGUMENTS, COUNTS, REGION, RESULT, failed
 
 EVIL = [
     "<script>document.title='pwned'</script>",
@@ -209,7 +208,7 @@ def message(language: str = "en", **changes) -> dict:
 
 
 def test_slack_page_shows_what_the_messages_say(opened):
-    page = opened(slack_page.render([message(), failure_message(FAILURE, REGION)], datetime.now(UTC)))
+    page = opened(slack_page.render([message(), failed()], datetime.now(UTC)))
     for text in (
         "✅ job-a: published",
         "Matched\n1,000 (83.3%)",
@@ -232,7 +231,7 @@ def test_slack_page_marks_what_would_ping(opened):
 def test_no_value_of_a_message_becomes_markup(opened):
     evil = [*EVIL, "<!channel>", "<@U123>", "_i_ ~s~ :smile:", "<https://a|b>"]
     payload = message(counts=replace(COUNTS, unmatched_ids=evil), output=f"s3://{' '.join(evil)}")
-    failure = failure_message(replace(FAILURE, message=Message("".join(evil), "\n".join(evil))), REGION)
+    failure = failed("".join(evil), "\n".join(evil))
     page = opened(slack_page.render([payload, failure], datetime.now(UTC)))
     for value in evil:
         assert page.text.count(value) == 4

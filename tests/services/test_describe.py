@@ -11,7 +11,7 @@ from overlay.dialects.base import Failure, Index
 from overlay.dialects.mysql import MySQL
 from overlay.errors import TableError, TransientTableError
 from overlay.settings import read_settings
-from overlay.table.describe import describe_table, estimate_rows
+from overlay.table.describe import describe_table, estimate_rows, read_indexes
 from overlay.table.jdbc import Connection, table_error
 from overlay.table.ranges import cut_table
 from tests.conftest import CLOSED_PORT
@@ -253,7 +253,7 @@ def indexes_of(pipeline, statements: str) -> list[Index]:
         pipeline.sql(statement)
     target = pipeline.target()
     with Connection(pipeline.spark, target) as connection:
-        return sorted(target.dialect.indexes(connection.ask, target.table))
+        return sorted(read_indexes(connection))
 
 
 @pytest.mark.parametrize("statements", POSTGRESQL_INDEXES)

@@ -23,7 +23,6 @@ from overlay.errors import (
     REPORTED,
     Detail,
     JobError,
-    LibraryWords,
     OutputError,
     Phrase,
     SourceError,
@@ -31,6 +30,7 @@ from overlay.errors import (
     TransientTableError,
     Verbatim,
     error_from_data,
+    library_words,
     near_miss,
     phrase,
 )
@@ -216,9 +216,9 @@ JobError("a", detail=1.5)
 JobError("a", detail=None)
 """
 RIGHT = """
-from overlay.errors import JobError, Verbatim, LibraryWords, near_miss, phrase
+from overlay.errors import JobError, Verbatim, library_words, near_miss, phrase
 
-JobError("a", one=Verbatim("x"), two=phrase("b", three=3), four=LibraryWords("x"), five=near_miss("a", ["b"]))
+JobError("a", one=Verbatim("x"), two=phrase("b", three=3), four=library_words("x"), five=near_miss("a", ["b"]))
 """
 
 
@@ -257,20 +257,20 @@ def test_what_json_says_is_known_in_japanese(text):
 def test_what_utf_8_says_is_known_in_japanese(data):
     with pytest.raises(UnicodeDecodeError) as caught:
         data.decode()
-    assert JAPANESE.search(LibraryWords(caught.value.reason).text("ja"))
+    assert JAPANESE.search(library_words(caught.value.reason).text("ja"))
 
 
 def test_what_gzip_says_of_a_torn_file_is_known_in_japanese():
     with pytest.raises(EOFError) as caught:
         gzip.decompress(gzip.compress(b"x" * 99)[:-9])
-    assert JAPANESE.search(LibraryWords(str(caught.value)).text("ja"))
+    assert JAPANESE.search(library_words(str(caught.value)).text("ja"))
 
 
 # Errors as data, and without secrets.
 
 TEXT = st.text(max_size=6)
 DETAILS: st.SearchStrategy[Detail] = st.recursive(
-    TEXT.map(Verbatim) | st.integers() | TEXT.map(LibraryWords),
+    TEXT.map(Verbatim) | st.integers() | TEXT.map(library_words),
     lambda inner: st.builds(Phrase, TEXT, st.dictionaries(TEXT, inner, max_size=3)),
     max_leaves=6,
 )
@@ -306,7 +306,7 @@ def subclasses(cls: type) -> list[type]:
 
 
 def test_phrases_travel_to_the_driver_and_are_redacted_in_both_languages():
-    problem = phrase("gzip_broken", reason=LibraryWords("hunter2"))
+    problem = phrase("gzip_broken", reason=library_words("hunter2"))
     error = SourceError("source_malformed", problem=problem, record=1, offset=2, url=Verbatim("a>>b"))
     received = error_from_data(json.loads(json.dumps(error.to_data())))
     assert received.details == error.details
@@ -328,8 +328,6 @@ def replaced(data: object, hidden: str) -> object:
     match data:
         case {"phrase": code, "details": details}:
             return {"phrase": code, "details": {name: replaced(inner, hidden) for name, inner in details.items()}}
-        case {"library_words": words}:
-            return {"library_words": words.replace(hidden, "*")}
         case str():
             return data.replace(hidden, "*")
     return data

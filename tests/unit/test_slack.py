@@ -14,14 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.engines.cost import choose
-from overlay.errors import Message
 from overlay.report.result import LastRun, Result
-from overlay.report.slack import ID_LIMIT, failure_message, success_message
+from overlay.report.slack import ID_LIMIT, success_message
 from overlay.report.slack_text import Console, clip, duration, share, size_text, slack_escape, texts, visible
 from overlay.settings import make_settings
 from overlay.table.lookup import lookup_reason
 from tests.conftest import ROOT
-from tests.samples import ARGUMENTS, COUNTS, FAILURE, REGION, RESULT
+from tests.samples import ARGUMENTS, COUNTS, REGION, RESULT, failed
 from tests.texts import objects_in, texts_in
 
 
@@ -153,7 +152,7 @@ def test_warnings_are_in_the_success_message(language, warnings):
     ],
 )
 def test_failure_message(language, title, expected):
-    payload = failure_message(replace(FAILURE, language=language), REGION)
+    payload = failed(language=language)
     message_texts = texts_in(payload)
     assert payload["text"] == f"{title}\ncause\nhint"
     assert message_texts[0] == title
@@ -164,7 +163,7 @@ def test_failure_message(language, title, expected):
 
 
 def test_failure_message_links_run_and_logs():
-    links = dict(re.findall(r"<(https://[^|>]+)\|([^>]+)>", "\n".join(texts_in(failure_message(FAILURE, REGION)))))
+    links = dict(re.findall(r"<(https://[^|>]+)\|([^>]+)>", "\n".join(texts_in(failed()))))
     console = f"https://{REGION}.console.aws.amazon.com"
     groups = "$3FlogGroupNameFilter$3D$252Faws-glue$252Fjobs$252Fjob-a$252F"
     assert links == {
@@ -263,8 +262,8 @@ def test_no_value_pings_formats_or_outgrows_a_success(job, run_id, key, ids, lan
 @settings(max_examples=60)
 @given(HOSTILE, HOSTILE, HOSTILE, HOSTILE, st.sampled_from(["ja", "en"]))
 def test_no_value_pings_formats_or_outgrows_a_failure(job, run_id, cause, hint, language):
-    failure = replace(FAILURE, job=job, run_id=run_id, message=Message(cause, hint), output=hint, log_prefix=job)
-    check_message(failure_message(replace(failure, language=language), REGION))
+    arguments = {"JOB_NAME": job, "run_id": run_id, "destination_file": hint, "custom-logGroup-prefix": job}
+    check_message(failed(cause, hint, language=language, **arguments))
 
 
 def test_console_pages_quote_every_value():
