@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from overlay.connection import load_database
-from overlay.limits import Limits
+from overlay.limits import LIMITS, Limits
 from overlay.report.result import Result
 from overlay.run import Run, Stop, log_to_stderr
 from overlay.settings import parse_arguments
@@ -18,8 +18,6 @@ from overlay.source.objects import list_objects
 from overlay.table.describe import describe_table
 from overlay.table.jdbc import Spark
 from overlay.upload import check_destination
-
-LIMITS = Limits()
 
 
 def run(

@@ -15,12 +15,11 @@ from overlay.dialects.base import Dialect, TableName
 from overlay.dialects.mysql import MySQL
 from overlay.dialects.postgresql import PostgreSQL
 from overlay.errors import Detail, Phrase, SettingsError, Verbatim, phrase
-from overlay.limits import Limits
+from overlay.limits import LIMITS, Limits
 from overlay.secret import Secret, split_url
 from overlay.settings import Settings
 
 DIALECTS: tuple[Dialect, ...] = (MySQL(), PostgreSQL())
-_LIMITS = Limits()
 _CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
 # Parameters of a JDBC URL by which a driver would not verify the certificate after all.
 _UNVERIFIED = {"usessl", "sslmode", "trustservercertificate", "disablesslhostnameverification"}
@@ -37,7 +36,7 @@ class Database:
     secret: Secret = field(repr=False)
     ca_uri: str = ""  # the S3 object of the CA bundle; empty where the certificate of the server is not verified
     ca: str = field(repr=False, default="")  # the certificates in it, as PEM
-    limits: Limits = field(repr=False, default=_LIMITS)
+    limits: Limits = field(repr=False, default=LIMITS)
 
     @property
     def table(self) -> TableName:
@@ -93,7 +92,7 @@ def read_ca(url: str, limits: Limits) -> str:
     return bundle
 
 
-def make_database(connection: str, properties: Mapping[str, str], secret: Secret, limits: Limits = _LIMITS) -> Database:
+def make_database(connection: str, properties: Mapping[str, str], secret: Secret, limits: Limits = LIMITS) -> Database:
     """The checked database from the properties of the Glue connection named `connection` and from the secret.
 
     What the URL of the connection says goes before what the dialect would add to it.

@@ -7,7 +7,7 @@ hint in English or Japanese, or plain data, which is how an error that a Spark w
 import difflib
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any, NamedTuple, NewType, TypeAlias
 
@@ -93,8 +93,7 @@ class JobError(Exception):
 
         Spark hands the driver only the text of a worker's exception, and pickles would tie both ends to one version.
         """
-        details = {name: _detail_to_data(detail) for name, detail in self.details.items()}
-        return {"error": type(self).__name__, "code": self.code, "details": details}
+        return {"error": type(self).__name__, **asdict(Phrase(self.code, self.details))}
 
     def __str__(self) -> str:
         return " ".join([*self.message("en"), *([REPORTED] if self.reported else [])])
@@ -158,15 +157,9 @@ def _redacted(detail: Detail, hide: Callable[[str], str]) -> Detail:
     return detail
 
 
-def _detail_to_data(detail: Detail) -> str | int | dict[str, Any]:
-    if not isinstance(detail, Phrase):
-        return detail
-    return {"phrase": detail.code, "details": {name: _detail_to_data(inner) for name, inner in detail.details.items()}}
-
-
 def _detail_from_data(data: Any) -> Detail:
     match data:
-        case {"phrase": code, "details": details}:
+        case {"code": code, "details": details}:
             return Phrase(code, {name: _detail_from_data(inner) for name, inner in details.items()})
         case int():
             return data

@@ -76,3 +76,6 @@ class Limits:
     report_bytes_max: int = 16 * MIB  # of the report of the run before
     progress_seconds: float = 60  # between two lines about a stage
     stop_seconds: float = 6  # for a run that is stopped to end its work, and for its message
+
+
+LIMITS = Limits()  # of a run, unless a test says otherwise

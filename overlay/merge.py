@@ -5,7 +5,7 @@ In: records and the rows that belong to them, as Arrow columns of text. Out: the
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -13,11 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 Matrix = np.ndarray[Any, Any]
-
-
-def no_coverage() -> Matrix:
-    """The coverage of no columns."""
-    return np.zeros((0, 3), np.int64)
 
 
 @dataclass
@@ -43,7 +38,7 @@ class Counts:
     matched_rows: int = 0
     table_duplicates: int = 0
     unmatched_ids: list[str] = field(default_factory=list)
-    coverage: Matrix = field(default_factory=no_coverage)
+    coverage: Matrix = field(default_factory=lambda: np.zeros((0, 3), np.int64))
 
     def __add__(self, other: Self) -> Self:
         sums = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
@@ -76,10 +71,7 @@ class Counts:
         return {name: getattr(self, name) for name in (*names, *more)} | {"coverage": self.coverage.tolist()}
 
 
-_ADDED = (
-    *("source_records", "missing_ids", "matched", "source_duplicates"),
-    *("table_rows", "matched_rows", "table_duplicates", "unmatched_ids"),
-)
+_ADDED = [item.name for item in fields(Counts) if item.name != "coverage"]
 
 
 def counts_from_data(data: Mapping[str, Any]) -> Counts:
@@ -88,9 +80,9 @@ def counts_from_data(data: Mapping[str, Any]) -> Counts:
     return Counts(**{**data, "coverage": coverage})
 
 
-def output_columns(source_columns: Iterable[str], table_columns: Iterable[str]) -> tuple[str, ...]:
-    """Source columns in the order they first appear, then the table-only columns in table order."""
-    return tuple(dict.fromkeys([*source_columns, *table_columns]))
+def merged_columns(*headers: Iterable[str]) -> tuple[str, ...]:
+    """The columns of several headers in the order they first appear: of ranges of the source; of source and table."""
+    return tuple(dict.fromkeys(itertools.chain(*headers)))
 
 
 class Overlaid(NamedTuple):

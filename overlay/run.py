@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Self
 
 from overlay import aws
@@ -179,10 +179,7 @@ class Run:
         return Result(
             counts=output.counts,
             columns=list(output.columns),
-            bytes=csv.bytes,
-            rows=csv.rows,
-            etag=csv.etag.strip('"'),
-            fingerprint=csv.fingerprint,
+            **csv._asdict() | {"etag": csv.etag.strip('"')},
             output=settings.destination,
             unmatched_file={"url": list_url, **unmatched._asdict()} if unmatched else None,
             source_bytes=self._source_bytes,
@@ -193,9 +190,7 @@ class Run:
             seconds=round(self.stage.seconds, 1),
         )
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         """Makes the one JobError of whatever ended the block, tells of it, and raises it.
 
         It carries no cause, as stack traces of drivers may quote what they were given.

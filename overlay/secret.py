@@ -11,10 +11,10 @@ from urllib.parse import SplitResult, urlsplit
 
 from overlay.aws import aws_errors, client
 from overlay.errors import JobError, Phrase, SettingsError, Verbatim, phrase
-from overlay.limits import AwsTimeouts, Limits
+from overlay.limits import LIMITS, AwsTimeouts, Limits
 from overlay.settings import Settings
 
-_LIMITS = Limits()
+_TOKEN_LENGTH = 6  # the parts of a webhook's path that are secret are longer
 _FIELDS = ("username", "password", "db_name", "table_name")
 
 
@@ -31,8 +31,8 @@ class Secret:
     schema_name: str = ""
 
     def redact(self, text: str) -> str:
-        """`text` without the password and the webhook (nor the webhook's path, which alone is the token)."""
-        return hide(text, (self.slack_webhook, urlsplit(self.slack_webhook).path.strip("/"), self.password))
+        """`text` without the password and the webhook."""
+        return hide(hide_webhook(text, self.slack_webhook), [self.password])
 
 
 def load_secret(settings: Settings) -> Secret:
@@ -45,7 +45,7 @@ def load_secret(settings: Settings) -> Secret:
         AwsError: a call was denied or failed.
     """
     values = _read_secret(settings.secret_name, settings.limits.aws)
-    arguments = {name: getattr(settings, name) for name in ("db_name", "schema_name", "table_name")}
+    arguments = {name: getattr(settings, name).strip() for name in ("db_name", "schema_name", "table_name")}
     values |= {name: value for name, value in arguments.items() if value}
     if name := settings.slack_secret_name:
         values["slack_webhook"] = _read_secret(name, settings.limits.aws).get("slack_webhook")
@@ -60,22 +60,23 @@ def _read_secret(name: str, timeouts: AwsTimeouts) -> dict[str, Any]:
 
 
 def parse_secret(name: str, text: str | None) -> dict[str, Any]:
-    """The JSON object in the text of a secret; a SettingsError where it is none does not quote the text."""
+    """The JSON object in the text of a secret; a SettingsError where it is none does not quote the text.
+
+    Blanks around a value come of a paste from a shell: none but the password can have them.
+    """
     try:
         values = json.loads(text or "")
     except ValueError:
         values = None
     if not isinstance(values, dict):
         raise _invalid(name, phrase("no_json_object"))
-    return values
+    return {
+        key: value.strip() if isinstance(value, str) and key != "password" else value for key, value in values.items()
+    }
 
 
 def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
-    """The checked secret from the JSON object in it; a SettingsError says which field is missing or wrong.
-
-    Blanks around a value come of a paste from a shell: none but the password can have them, and it no line end.
-    """
-    values = {key: value if key == "password" else _trimmed(value) for key, value in values.items()}
+    """The checked secret from the JSON object in it; a SettingsError says which field is missing or wrong."""
     missing = [key for key in _FIELDS if not isinstance(values.get(key), str) or not values[key]]
     if missing:
         raise _invalid(name, phrase("fields_missing", names=Verbatim(", ".join(missing))))
@@ -94,21 +95,17 @@ def _invalid(name: str, problem: Phrase) -> SettingsError:
     return SettingsError("secret_invalid", secret=Verbatim(name), problem=problem, fields=expected)
 
 
-def find_webhook(arguments: Mapping[str, str], limits: Limits = _LIMITS) -> str:
+def find_webhook(arguments: Mapping[str, str], limits: Limits = LIMITS) -> str:
     """The webhook of a run that did not get as far as its secret; empty where it cannot be had.
 
     From the job arguments by name, unchecked, as they may be what the run failed on.
     """
     name = arguments.get("slack_secret_name") or arguments.get("secret_name")
     try:
-        webhook = _trimmed(_read_secret(name, limits.aws).get("slack_webhook")) if name else ""
+        webhook = _read_secret(name, limits.aws).get("slack_webhook") if name else ""
     except JobError:
         return ""
     return webhook if isinstance(webhook, str) and is_webhook(webhook) else ""
-
-
-def _trimmed(value: Any) -> Any:
-    return value.strip() if isinstance(value, str) else value
 
 
 def is_webhook(value: object) -> bool:
@@ -121,6 +118,12 @@ def hide(text: str, values: Iterable[str]) -> str:
     for value in filter(None, values):
         text = text.replace(value, "***")
     return text
+
+
+def hide_webhook(text: str, webhook: str) -> str:
+    """`text` without the webhook, nor what is secret in its path, which alone is the token."""
+    path = urlsplit(webhook).path.strip("/")
+    return hide(text, (webhook, path, *(part for part in path.split("/") if len(part) >= _TOKEN_LENGTH)))
 
 
 def split_url(url: str) -> SplitResult:

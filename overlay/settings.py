@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from overlay.errors import Detail, SettingsError, Verbatim, near_miss, phrase
-from overlay.limits import Limits
+from overlay.limits import LIMITS, Limits
 
 LOG = logging.getLogger(__name__)
 
@@ -23,7 +23,6 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "csv_quote": ("minimal", "all"),
     "csv_escape_formulas": ("true", "false"),
 }
-_LIMITS = Limits()
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,10 @@ class Settings:
     max_connections: int = 0  # at a time; 0: what `Limits.connection_share` leaves of those the server takes
     notify: str = "always"  # when Slack hears of a success, one of CHOICES; of a failure it always does
     unmatched_file: str = ""  # the key, beside the output, of the list of all ids that only the table has; or none
-    records_at: str = (
-        ""  # names joined by dots that lead to the array of records in an object; or they are all there is
-    )
+    records_at: str = ""  # names joined by dots that lead to the array of records in an object; empty: they are all
     engine: str = "auto"  # what carries the data, one of CHOICES
     csv: CsvFormat = CsvFormat()
-    limits: Limits = _LIMITS
+    limits: Limits = LIMITS
 
     @property
     def source(self) -> str:
@@ -102,7 +99,7 @@ _SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
 _GLUES_OWN = {"conf", "debug", "mode", "endpoint", "class", "continuous_log"}
 
 
-def read_settings(argv: Sequence[str], limits: Limits = _LIMITS) -> Settings:
+def read_settings(argv: Sequence[str], limits: Limits = LIMITS) -> Settings:
     """The checked settings of a run from `sys.argv`; raises what `check_unknown` and `make_settings` do."""
     check_unknown(argv)
     return make_settings(parse_arguments(argv), limits)
@@ -158,7 +155,7 @@ def _parsed(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return arguments, others
 
 
-def make_settings(arguments: Mapping[str, str], limits: Limits = _LIMITS) -> Settings:
+def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS) -> Settings:
     """The checked settings of a run from its job arguments by name (see `parse_arguments`).
 
     Raises:

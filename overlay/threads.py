@@ -1,10 +1,15 @@
 """Work side by side. In: a pool of threads or processes. Out: the same, which does not outlive its block."""
 
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
+from typing import TypeVar
 
 from overlay.errors import Stopped
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 @contextmanager
@@ -21,3 +26,14 @@ def awaited(pool: Executor) -> Iterator[Executor]:
         raise
     finally:
         pool.shutdown(wait=patient, cancel_futures=True)
+
+
+def in_order(pool: Executor, do: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
+    """What `do` returns for each item, in order, begun at most `ahead` items early: `map` would begin them all."""
+    pending: deque[Future[U]] = deque()
+    for item in items:
+        pending.append(pool.submit(do, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()

@@ -8,15 +8,13 @@ import hashlib
 import itertools
 import logging
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -26,7 +24,7 @@ from overlay.csv_text import content_type
 from overlay.errors import OutputError, Stopped, Verbatim
 from overlay.limits import MIB, AwsTimeouts, Limits
 from overlay.settings import Settings
-from overlay.threads import awaited
+from overlay.threads import awaited, in_order
 
 LOG = logging.getLogger(__name__)
 # Bytes are the digits of a number, and its remainder tells contents apart, wherever they are cut into parts. ETags do
@@ -123,9 +121,7 @@ class MultipartUpload:
         self._done = True
         return _published(self.target, parts, rows, etag)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         if self._done:
             return
         upload = self.target.upload_id
@@ -141,35 +137,28 @@ class MultipartUpload:
                 LOG.warning("Upload %s to %s was not aborted: %s", upload, self.target.url, type(failure).__name__)
 
 
-class SmallUpload:
-    """An object that is one PutObject: until `complete()` nothing is sent, so there is nothing to abort."""
+def put_whole(s3: Any, target: UploadTarget, content_type: str, data: bytes, rows: int) -> Published:
+    """Makes a small object by one PutObject; before nothing was sent, so there is nothing to abort.
 
-    def __init__(self, s3: Any, target: UploadTarget, content_type: str, data: bytes | bytearray) -> None:
-        self.target, self._s3, self._content_type, self._data = target, s3, content_type, bytes(data)
-
-    def complete(self, rows: int) -> Published:
-        """Makes the object visible.
-
-        Raises:
-            OutputError: the bucket is gone; or no answer came, or was waited for by a run that is stopped, and the
-                object is not known to be the one that was sent (`output_unsure`): S3 may have it yet.
-            AwsError: S3 denied the call or failed, so the object is as it was.
-        """
-        etag = f'"{hashlib.md5(self._data, usedforsecurity=False).hexdigest()}"'
-        request = {"ContentType": self._content_type, "Body": self._data, **self.target.object}
-        with _output_errors(self.target):
-            try:
-                etag = self._s3.put_object(**request)["ETag"]
-            except ClientError as error:
-                # An attempt before the last one may have gone through, its answer lost.
-                failed = error.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR
-                if not (failed and _is_published(self._s3, self.target, etag, error)):
-                    raise
-            except (BotoCoreError, Stopped) as error:
-                if isinstance(error, Stopped) or not _is_published(self._s3, self.target, etag, error):
-                    problem = Verbatim(error_code(error))
-                    raise OutputError("output_unsure", url=Verbatim(self.target.url), problem=problem) from error
-        return _published(self.target, [_part(self.target, 1, etag, self._data)], rows, etag)
+    Raises:
+        OutputError: the bucket is gone; or no answer came, or was waited for by a run that is stopped, and the object
+            is not known to be the one that was sent (`output_unsure`): S3 may have it yet.
+        AwsError: S3 denied the call or failed, so the object is as it was.
+    """
+    etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
+    with _output_errors(target):
+        try:
+            etag = s3.put_object(ContentType=content_type, Body=data, **target.object)["ETag"]
+        except ClientError as error:
+            # An attempt before the last one may have gone through, its answer lost.
+            failed = error.response["ResponseMetadata"]["HTTPStatusCode"] >= HTTPStatus.INTERNAL_SERVER_ERROR
+            if not (failed and _is_published(s3, target, etag, error)):
+                raise
+        except (BotoCoreError, Stopped) as error:
+            if isinstance(error, Stopped) or not _is_published(s3, target, etag, error):
+                problem = Verbatim(error_code(error))
+                raise OutputError("output_unsure", url=Verbatim(target.url), problem=problem) from error
+    return _published(target, [_part(target, 1, etag, data)], rows, etag)
 
 
 def _part(target: UploadTarget, number: int, etag: str, data: bytes | bytearray) -> Part:
@@ -204,14 +193,12 @@ def send(
 
     The stack aborts what is not completed.
     """
-    first = next(parts)
-    second = next(parts, None)
-    if second is None and len(first) <= settings.limits.put_bytes_max:
-        target = _target(s3, settings, key)
-        return SmallUpload(s3, target, content_type(settings.csv), first).complete
+    first = list(itertools.islice(parts, 2))
+    if len(first) == 1 and len(first[0]) <= settings.limits.put_bytes_max:
+        return partial(put_whole, s3, _target(s3, settings, key), content_type(settings.csv), bytes(first[0]))
     upload = begin_upload(stack, s3, settings, key)
-    whole = itertools.chain([first], [] if second is None else [second], parts)
-    return partial(upload.complete, send_parts(s3, upload.target, enumerate(whole, 1), settings.limits))
+    numbered = enumerate(itertools.chain(first, parts), 1)
+    return partial(upload.complete, send_parts(s3, upload.target, numbered, settings.limits))
 
 
 def _target(s3: Any, settings: Settings, key: str) -> UploadTarget:
@@ -243,15 +230,9 @@ def send_parts(
     Whatever ends it but SIGTERM, it first waits for those: parts that arrive after the upload was aborted would stay in
     the bucket.
     """
-    sent: list[Part] = []
-    sending: deque[Future[Part]] = deque()
-    with awaited(ThreadPoolExecutor(limits.uploads_at_a_time, "upload")) as pool:
-        for number, data in parts:
-            if len(sending) == limits.uploads_at_a_time:
-                sent.append(sending.popleft().result())
-            sending.append(pool.submit(send_part, s3, target, number, data))
-        sent += [future.result() for future in sending]
-    return sent
+    at_a_time = limits.uploads_at_a_time
+    with awaited(ThreadPoolExecutor(at_a_time, "upload")) as pool:
+        return list(in_order(pool, lambda part: send_part(s3, target, *part), parts, at_a_time))
 
 
 def cut_parts(chunks: Iterable[bytes], part_bytes: int, limits: Limits) -> Iterator[bytearray]:

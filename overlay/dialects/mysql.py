@@ -8,10 +8,7 @@ from overlay.dialects.base import INTEGER_BITS, Ask, Dialect, Failure, TableColu
 from overlay.limits import Limits
 
 BINARY_TYPES = {"binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"}
-SPATIAL_TYPES = {
-    *("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon"),
-    *("geometrycollection", "geomcollection"),
-}
+_SPATIAL = re.compile("geometry|(multi)?(point|linestring|polygon)|geom(etry)?collection")
 TEXT_TYPES = frozenset({"char", "varchar", "tinytext", "text", "mediumtext", "longtext"})
 # Whose texts may be larger than max_allowed_packet: a function makes NULL of them (warning 1301, which nobody reads).
 LARGE_TYPES = {"blob", "mediumblob", "longblob", "text", "mediumtext", "longtext", "json"}
@@ -165,7 +162,7 @@ class MySQL(Dialect):
         name = self.quote_name(column.name)
         if column.type in BINARY_TYPES:
             text = f"LOWER(HEX({name}))"
-        elif column.type in SPATIAL_TYPES:
+        elif _SPATIAL.fullmatch(column.type):
             text = f"ST_AsText({name})"
         else:
             text = f"CAST({name}{' + 0' if column.type == 'bit' else ''} AS CHAR CHARACTER SET utf8mb4)"

@@ -8,7 +8,9 @@ import logging
 import math
 import os
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 from overlay.engines import cost
 from overlay.engines.driver import DriverEngine
@@ -30,7 +32,7 @@ class ChosenEngine:
     """The engine that a run uses: what `--engine` names, or what costs less; see `engines.engine.Engine`.
 
     Attributes:
-        name: Of the engine that is at work.
+        name: Of the engine that is at work, `driver` or `spark`.
         reason: Why it is, as a name of TEXTS.
     """
 
@@ -104,9 +106,6 @@ def free_memory(spark: Spark) -> int:
     """Bytes that this process may take: those of the machine or the container, without the heap of the JVM."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            with open(path, encoding="ascii") as file:  # noqa: PTH123
-                total = min(total, int(file.read()))
-        except (OSError, ValueError):  # `max`, or no such file
-            continue
+        with suppress(OSError, ValueError):  # no such file, or `max`
+            total = min(total, int(Path(path).read_text("ascii")))
     return max(int((total - heap_bytes(spark)) * MEMORY_SHARE), 0)

@@ -8,31 +8,29 @@ import itertools
 import math
 import os
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, header, text_bytes
-from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, merged_columns, unmatched_columns
+from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, unmatched_columns
 from overlay.engines.memory import Memory
 from overlay.engines.rows import RowReader
 from overlay.limits import MIB
-from overlay.merge import Counts, counts_of_source, output_columns, overlay, slices
+from overlay.merge import Counts, counts_of_source, merged_columns, overlay, slices
 from overlay.source.objects import cut_ranges
 from overlay.source.parallel import parse_groups
 from overlay.table import lookup
 from overlay.table.jdbc import Connection, retried
-from overlay.threads import awaited
+from overlay.threads import awaited, in_order
 from overlay.upload import Published, cut_parts, part_size, send
 
-T = TypeVar("T")
-U = TypeVar("U")
 SLICE_BYTES = MIB  # of texts, formatted at a time: parts fill evenly, and two slices wait at most
 
 
@@ -52,8 +50,6 @@ class NoPandas:
 class DriverEngine:
     """See `engines.engine.Engine`."""
 
-    name = "driver"
-
     def __init__(self, inputs: Inputs, memory: Memory | None = None) -> None:
         """Takes what it works on, and what it may hold: all there is where nothing is said."""
         self._inputs, self._memory = inputs, memory or Memory(math.inf)
@@ -69,7 +65,7 @@ class DriverEngine:
         self._reader.count_records(0)
         groups = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
         batches = list(parse_groups(self._s3, groups, self._cores, self._limits, self._note))
-        columns = merged_columns(batch.schema.names for batch in batches)
+        columns = merged_columns(*(batch.schema.names for batch in batches))
         facts = SourceFacts(sum(batch.num_rows for batch in batches), columns)
         check_source(facts, self._settings)
         tables = [pa.Table.from_batches([batch]) for batch in batches]
@@ -85,7 +81,7 @@ class DriverEngine:
         as_numbers = keys.as_numbers if self._table.fetches_numbers else lambda _matches: None
         if (numbers := as_numbers(ids)) is not None:  # mostly: then nothing has to be spelt anew
             return numbers
-        matches = keys.source_matches(ids, integer=self._table.has_integer_key)
+        matches = keys.source_matches(ids, integer=self._table.key.is_integer)
         numbers = as_numbers(matches)
         return matches if numbers is None else numbers
 
@@ -102,14 +98,14 @@ class DriverEngine:
 
     def publish(self) -> Output:
         """Formats and uploads slice by slice, while the next ones are formatted."""
-        columns = output_columns(self._source.column_names, self._table.names)
-        settings = self._settings
+        columns = merged_columns(self._source.column_names, self._table.names)
+        settings, limits = self._settings, self._limits
         with ExitStack() as stack:
             complete = self._send(stack, settings.destination_file, columns, self._lines(columns))
             unmatched = None
             if settings.unmatched_file:
-                waits = self._limits.later_waits, self._limits.patience_seconds
-                unmatched = retried(lambda: self._send_unmatched(stack), *waits)()
+                send_list = partial(self._send_unmatched, stack)
+                unmatched = retried(send_list, limits.later_waits, limits.patience_seconds)()
             return Output(self._counts, columns, complete(self._source.num_rows), unmatched)
 
     def _send(
@@ -131,7 +127,7 @@ class DriverEngine:
             theirs = {
                 name: column.take(numbers).cast(pa.string())
                 for name, column in self._rows.columns.items()
-                if _lacking(ours.get(name))
+                if (own := ours.get(name)) is None or own.null_count
             }
             overlaid = overlay(ours, theirs, columns, length)
             text = text_bytes(csv_lines(overlaid.values, self._settings.csv))
@@ -139,7 +135,7 @@ class DriverEngine:
 
         with awaited(ThreadPoolExecutor(self._cores, "format")) as pool:
             edges = slices(self._source.columns, self._rows.columns.values(), self._rows.numbers, SLICE_BYTES)
-            for data, counts in _in_order(pool, lines, edges, self._cores + 1):
+            for data, counts in in_order(pool, lines, edges, self._cores + 1):
                 self._counts += counts
                 yield data
 
@@ -168,10 +164,6 @@ class DriverEngine:
         sys.meta_path.remove(NoPandas)
 
 
-def _lacking(column: Any) -> bool:
-    return column is None or column.null_count > 0
-
-
 def _grouped(arrays: Iterable[pa.Array], least: int) -> Iterator[pa.Array]:
     """The same values in arrays of at least so many, as a set of the source's matches is made for each."""
     group: list[pa.Array] = []
@@ -184,14 +176,3 @@ def _grouped(arrays: Iterable[pa.Array], least: int) -> Iterator[pa.Array]:
             group, size = [], 0
     if group:
         yield pa.concat_arrays(group)
-
-
-def _in_order(pool: Executor, do: Callable[[T], U], items: Iterable[T], ahead: int) -> Iterator[U]:
-    """What `do` returns for each item, in order, begun at most `ahead` items early: `map` would begin them all."""
-    pending: deque[Future[U]] = deque()
-    for item in items:
-        pending.append(pool.submit(do, item))
-        if len(pending) > ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

@@ -5,7 +5,7 @@ engine gives the same bytes and counts: tests/engines runs the promises of the m
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -67,11 +67,9 @@ class Engine(Protocol):
     """One way to carry batches. The methods are called in this order, once each.
 
     Attributes:
-        name: `driver` or `spark`.
         plan: Once the table is read.
     """
 
-    name: str
     plan: Plan
 
     def read_source(self) -> SourceFacts:
@@ -121,8 +119,3 @@ def check_source(facts: SourceFacts, settings: Settings) -> None:
 def unmatched_columns(settings: Settings) -> tuple[str, ...]:
     """What an error calls the column of the list of table-only ids, where the encoding lacks a character of it."""
     return (f"{settings.key} (--unmatched_file)",)
-
-
-def merged_columns(headers: Iterable[Iterable[str]]) -> tuple[str, ...]:
-    """The columns of the source in the order they first appear, from those of its ranges in order."""
-    return tuple(dict.fromkeys(name for header in headers for name in header))

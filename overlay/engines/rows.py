@@ -141,7 +141,7 @@ class RowReader:
         """Finds the row of each record, and completes the counts."""
         batches = [batch for read in reads for batch in read.matched]
         counts.matched_rows = sum(batch.num_rows for batch in batches)
-        limit, integer = self._limits.unmatched_ids, self._table.has_integer_key
+        limit, integer = self._limits.unmatched_ids, self._table.key.is_integer
         counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=integer)
         if not batches:
             return JoinedRows({}, pa.nulls(len(self.sieve.matches), pa.int32()), counts, self._plan)

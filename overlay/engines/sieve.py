@@ -18,9 +18,8 @@ from overlay.limits import Limits
 from overlay.merge import rows_with_id
 from overlay.table.describe import Table
 
-SIFTED_ROWS = (
-    65_536  # looked at exactly at a time, or as many as there are records: a set of their ids is made for each
-)
+# Looked at exactly at a time, or as many as there are records: a set of their ids is made for each.
+SIFTED_ROWS = 65_536
 
 
 @dataclass
@@ -115,6 +114,6 @@ class Sieve:
             self._memory.hold(kept[-1].nbytes)
         if mask.true_count < len(mask):
             ids = batch.column(self._key_at).filter(pc.invert(mask))
-            limit, integer = self._limits.unmatched_ids, self._table.has_integer_key
+            limit, integer = self._limits.unmatched_ids, self._table.key.is_integer
             firsts = keys.first_ids(ids, self.comparable(ids), limit, integer=integer)
             rows.unmatched_ids = keys.merged_ids([*rows.unmatched_ids, *firsts], limit, integer=integer)

@@ -10,13 +10,14 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -25,15 +26,15 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from overlay import aws, keys
 from overlay.csv_text import header
 from overlay.engines import workers
-from overlay.engines.engine import Inputs, Output, Plan, SourceFacts, check_source, merged_columns, unmatched_columns
+from overlay.engines.engine import Inputs, Output, Plan, SourceFacts, check_source, unmatched_columns
 from overlay.errors import OutputError, error_from_data
 from overlay.limits import MIB
-from overlay.merge import Counts, counts_from_data, output_columns
+from overlay.merge import Counts, counts_from_data, merged_columns
 from overlay.source.objects import cut_ranges
 from overlay.table import ranges
 from overlay.table.describe import Table
 from overlay.table.jdbc import Connection, database_errors, retried
-from overlay.upload import MultipartUpload, Part, begin_upload, part_size, plan_parts, send_part
+from overlay.upload import Part, Published, begin_upload, part_size, plan_parts, send_part
 
 LOG = logging.getLogger(__name__)
 PARTITION_BYTES = 64 * MIB  # of both sides: what a worker sorts, and holds a few times over in Arrow
@@ -67,7 +68,6 @@ class Lines(NamedTuple):
 class SparkEngine:
     """See `engines.engine.Engine`. A lookup is the driver's job, so the table is always scanned."""
 
-    name = "spark"
     plan = Plan("scan", "always_scans")
 
     def __init__(self, inputs: Inputs) -> None:
@@ -77,6 +77,7 @@ class SparkEngine:
         self._limits = inputs.settings.limits
         self._s3 = aws.client("s3", self._limits.aws)
         self._parallelism = self._spark.sparkContext.defaultParallelism
+        self._row_bytes = max(len(self._table.columns) * CELL_BYTES, self._table.row_bytes)
         self._frames: list[DataFrame] = []
 
     # The source.
@@ -88,20 +89,19 @@ class SparkEngine:
             byte_ranges=byte_ranges,
             table_columns=self._table.names,
             key=self._settings.key,
-            integer_key=self._table.has_integer_key,
+            integer_key=self._table.key.is_integer,
             zerofill=self._table.has_zerofill_key,
             nonce=f"\0{secrets.token_hex(16)}:",
             hashes_max=FILTER_RECORDS_MAX // max(len(byte_ranges), 1),
             region=self._s3.meta.region_name,
             limits=self._limits,
         )
-        gather = partial(workers.gather_facts, self._reading)
-        rows = self._over_ranges().mapInArrow(gather, from_arrow_schema(workers.FACTS)).collect()
+        rows = _mapped(self._over_ranges(), workers.FACTS, workers.gather_facts, self._reading).collect()
         facts = sorted(((json.loads(row.message), row.hashes) for row in rows), key=lambda pair: pair[0]["range"])
         messages = _checked(message for message, _ in facts)
         records = [message["records"] for message in messages]
         self._starts = list(itertools.accumulate(records, initial=0))
-        self._facts = SourceFacts(sum(records), merged_columns(message["columns"] for message in messages))
+        self._facts = SourceFacts(sum(records), merged_columns(*(message["columns"] for message in messages)))
         self._filter = None
         if all(hashes is not None for _, hashes in facts):
             hashes = [np.frombuffer(hashes, np.uint32).astype(np.uint64) << np.uint64(32) for _, hashes in facts]
@@ -116,8 +116,8 @@ class SparkEngine:
 
     def _records(self) -> DataFrame:
         columns = self._facts.columns
-        parse = partial(workers.parse_records, self._reading, columns, self._starts)
-        return self._over_ranges().mapInArrow(parse, from_arrow_schema(workers.record_schema(len(columns))))
+        schema = workers.record_schema(len(columns))
+        return _mapped(self._over_ranges(), schema, workers.parse_records, self._reading, columns, self._starts)
 
     # The table.
 
@@ -132,31 +132,26 @@ class SparkEngine:
         rows = table.rows if key_filter is None else min(source.records, table.rows)
         size = self._inputs.source_bytes + rows * self._row_bytes
         parallel = min(2 * self._parallelism, size // PARTITION_BYTES_MIN)
-        self._spark.conf.set(
-            "spark.sql.shuffle.partitions", min(max(size // PARTITION_BYTES, parallel, 1), PARTITIONS_MAX)
-        )
+        partitions = min(max(size // PARTITION_BYTES, parallel, 1), PARTITIONS_MAX)
+        self._spark.conf.set("spark.sql.shuffle.partitions", partitions)
         batch_rows = min(max(BATCH_BYTES // self._row_bytes, 1), BATCH_ROWS)
         self._spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", batch_rows)
         bin_rows = -(-source.records // min(max(size // BIN_BYTES, 1), BINS_MAX))
-        joining = workers.Joining(self._reading, source.columns, self._settings.csv, bin_rows)
         # Rows have one an id and are cut to PARTITION_BYTES: sorting both sides would cost 5 of 47 core-seconds more.
         joined = self._records().join(self._rows(table, key_filter).hint("shuffle_hash"), "match", "full")
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
-        lines = joined.mapInArrow(partial(workers.overlay_joined, joining), from_arrow_schema(workers.LINES))
-        self._lines = self._kept(lines, output_columns(source.columns, table.names), running=True)
+        overlay, form = workers.overlay_joined, self._settings.csv
+        lines = _mapped(joined, workers.LINES, overlay, self._reading, source.columns, form, bin_rows)
+        self._lines = self._kept(lines, merged_columns(source.columns, table.names), running=True)
         rows = self._lines.frame.where("message IS NOT NULL").select("message").collect()
         counts = sum(map(counts_from_data, _checked(json.loads(row.message) for row in rows)), Counts())
-        limit, integer = self._limits.unmatched_ids, table.has_integer_key
+        limit, integer = self._limits.unmatched_ids, table.key.is_integer
         counts.unmatched_ids = keys.merged_ids(counts.unmatched_ids, limit, integer=integer)
         lines_made = sum(rows for _, rows, _ in self._lines.bins)
         if lines_made != source.records:
             raise OutputError("rows_lost", expected=source.records, written=lines_made)
         self._counts = counts
         return counts
-
-    @property
-    def _row_bytes(self) -> int:
-        return max(len(self._table.columns) * CELL_BYTES, self._table.row_bytes)
 
     def _rows(self, table: Table, key_filter: keys.KeyFilter | None) -> DataFrame:
         """The rows with an id as text (`workers.row_schema`), one an id, and `copies`: how many rows have it."""
@@ -179,8 +174,7 @@ class SparkEngine:
             frame = frame.coalesce(table.connections)  # a worker then opens its connections one after the other
         reading = self._reading._replace(table_columns=table.names)
         broadcast = None if key_filter is None else self._spark.sparkContext.broadcast(key_filter)
-        match = partial(workers.match_rows, reading, broadcast)
-        rows = frame.mapInArrow(match, from_arrow_schema(workers.row_schema(len(cells))))
+        rows = _mapped(frame, workers.row_schema(len(cells)), workers.match_rows, reading, broadcast)
         if table.unique:
             return rows.withColumn("copies", F.lit(1).cast("bigint"))
         # The row that sorts first by its own texts; nulls come first, as everywhere in Spark.
@@ -205,12 +199,11 @@ class SparkEngine:
         by_key_first = tuple(sorted(self._table.ordered, key=lambda column: column != self._table.key))
         rows = self._rows(replace(self._table, columns=(self._table.key,), ordered=by_key_first), None)
         ids = rows.where("table_message IS NULL").join(self._records().select("match"), "match", "left_anti")
-        order = F.col("match").cast("decimal(20)") if self._table.has_integer_key else F.col("match")
+        order = F.col("match").cast("decimal(20)") if self._table.key.is_integer else F.col("match")
         count = min(max(self._table.rows // LISTED_IDS, 1), BINS_MAX)
         in_order = ids.repartitionByRange(count, order).sortWithinPartitions(order)
-        lines = in_order.select(F.spark_partition_id().alias("bin"), "c0").mapInArrow(
-            partial(workers.list_lines, self._settings.csv), from_arrow_schema(workers.LINES)
-        )
+        in_bins = in_order.select(F.spark_partition_id().alias("bin"), "c0")
+        lines = _mapped(in_bins, workers.LINES, workers.list_lines, self._settings.csv)
         return self._kept(lines, unmatched_columns(self._settings), running=False)
 
     # The output.
@@ -219,19 +212,17 @@ class SparkEngine:
         """Lets executors upload the parts of both objects, and makes them visible."""
         settings = self._settings
         with ExitStack() as stack:
-            upload, parts = self._upload(stack, settings.destination_file, self._lines)
+            complete = self._upload(stack, settings.destination_file, self._lines)
             unmatched = None
             if settings.unmatched_file:
                 lines = retried(self._unmatched_lines, self._limits.later_waits, self._limits.patience_seconds)
-                list_upload, list_parts = self._upload(stack, settings.unmatched_file, lines, (settings.key,))
-                unmatched = list_upload.complete(list_parts, sum(rows for _, rows, _ in lines.bins))
-            published = upload.complete(parts, self._facts.records)
-        return Output(self._counts, tuple(self._lines.columns), published, unmatched)
+                unmatched = self._upload(stack, settings.unmatched_file, lines, (settings.key,))()
+            return Output(self._counts, tuple(self._lines.columns), complete(), unmatched)
 
     def _upload(
         self, stack: ExitStack, key: str, lines: Lines, names: Sequence[str] | None = None
-    ) -> tuple[MultipartUpload, list[Part]]:
-        """Uploads the parts of one object; the stack aborts it where it is not completed."""
+    ) -> Callable[[], Published]:
+        """Uploads the parts of one object, but for what makes it visible; the stack aborts what is not completed."""
         form, limits = self._settings.csv, self._limits
         first = header(names or lines.columns, form)
         upload = begin_upload(stack, self._s3, self._settings, key)
@@ -240,24 +231,29 @@ class SparkEngine:
         plan = plan_parts(lines.bins, size, limits, running=lines.running)
         uploading = workers.Uploading(upload.target, form, lines.columns, first, size, self._reading.region, limits)
         if not plan:
-            return upload, [send_part(self._s3, upload.target, 1, first)]
+            return partial(upload.complete, [send_part(self._s3, upload.target, 1, first)], 0)
         count = min(plan[-1][1], 4 * self._parallelism)
         numbers = self._spark.createDataFrame(plan, "bin int, part int, start bigint")
         ordered = lines.frame.join(F.broadcast(numbers), "bin").repartition(count, "part")
         ordered = ordered.sortWithinPartitions("part", "bin", "ordinal")
         numbered = ordered.select("part", (F.col("start") + F.col("ordinal") + 1).alias("row"), "line")
-        send = partial(workers.upload_lines, uploading)
-        rows = numbered.mapInArrow(send, from_arrow_schema(workers.PARTS)).collect()
+        rows = _mapped(numbered, workers.PARTS, workers.upload_lines, uploading).collect()
         _checked(json.loads(row.message) for row in rows if row.message)
         expected, written = sum(rows for _, rows, _ in lines.bins), sum(row.rows for row in rows)
         if written != expected:
             raise OutputError("rows_lost", expected=expected, written=written)
-        return upload, sorted(Part(row.number, row.etag, row.bytes, row.fingerprint) for row in rows)
+        parts = sorted(Part(row.number, row.etag, row.bytes, row.fingerprint) for row in rows)
+        return partial(upload.complete, parts, written)
 
     def close(self) -> None:
         """Frees what executors keep."""
         for frame in self._frames:
             frame.unpersist()
+
+
+def _mapped(frame: DataFrame, schema: pa.Schema, function: Callable[..., Any], *arguments: Any) -> DataFrame:
+    """What one of the functions in `workers`, with these arguments before its batches, makes of a frame."""
+    return frame.mapInArrow(partial(function, *arguments), from_arrow_schema(schema))
 
 
 def _checked(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

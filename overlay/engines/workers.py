@@ -19,7 +19,7 @@ from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, text_bytes
 from overlay.errors import JobError
 from overlay.limits import Limits
-from overlay.merge import Counts, output_columns, overlay, rows_with_id
+from overlay.merge import Counts, merged_columns, overlay, rows_with_id
 from overlay.settings import CsvFormat
 from overlay.source.columns import record_batches
 from overlay.source.json_reader import RecordReader
@@ -182,26 +182,17 @@ def match_rows(reading: Reading, key_filter: Any, batches: Batches) -> Iterator[
 # Both sides.
 
 
-class Joining(NamedTuple):
-    """How workers overlay joined rows.
+class PartitionCounts:
+    """What a partition counts; it holds all rows and records of its ids.
 
     Attributes:
-        bin_rows: Lines of a bin, the grain in which the size of the output is known before it is cut into parts.
+        counts: So far, but for what `message` adds.
     """
-
-    reading: Reading
-    source_columns: Sequence[str]
-    form: CsvFormat
-    bin_rows: int
-
-
-class PartitionCounts:
-    """What a partition counts; it holds all rows and records of its ids."""
 
     def __init__(self, reading: Reading) -> None:
         self._nonce, self._id_column = reading.nonce, f"c{reading.key_at}"
         self._limit, self._integer = reading.limits.unmatched_ids, reading.integer_key
-        self._counts = Counts()
+        self.counts = Counts()
         self._matches: list[pa.Array] = []  # of records
         self._hits: list[pa.Table] = []  # match and copies of rows that records have, once a record
 
@@ -217,7 +208,7 @@ class PartitionCounts:
         alone = batch.filter(pc.and_(is_row, pc.invert(is_record)))
         ids, row_matches = alone.column(self._id_column), alone.column("match")
         copies = pc.sum(alone.column("copies")).as_py() or 0
-        self._counts += Counts(
+        self.counts += Counts(
             source_records=is_record.true_count,
             missing_ids=len(matches) - named.true_count,
             matched=hit.true_count,
@@ -227,13 +218,9 @@ class PartitionCounts:
             unmatched_ids=keys.first_ids(ids, row_matches, self._limit, integer=self._integer),
         )
 
-    def add_counts(self, counts: Counts) -> None:
-        """Adds what others counted."""
-        self._counts += counts
-
     def message(self) -> dict[str, Any]:
         """All counts as data."""
-        counts = self._counts
+        counts = self.counts
         distinct = len(pc.unique(pa.chunked_array(self._matches, pa.string())))
         hits = pa.concat_tables(self._hits).group_by("m").aggregate([("n", "min")]) if self._hits else None
         rows, copies = (hits.num_rows, pc.sum(hits.column("n_min")).as_py() or 0) if hits else (0, 0)
@@ -244,10 +231,14 @@ class PartitionCounts:
         return counts.to_data()
 
 
-def overlay_joined(joining: Joining, batches: Batches) -> Iterator[pa.RecordBatch]:
-    """Records beside rows in, LINES out, and a message with the counts."""
-    source_columns, table_columns = joining.source_columns, joining.reading.table_columns
-    columns, counts = output_columns(source_columns, table_columns), PartitionCounts(joining.reading)
+def overlay_joined(
+    reading: Reading, source_columns: Sequence[str], form: CsvFormat, bin_rows: int, batches: Batches
+) -> Iterator[pa.RecordBatch]:
+    """Records beside rows in, LINES out, and a message with the counts.
+
+    A bin has `bin_rows` lines: the grain in which the size of the output is known before it is cut into parts.
+    """
+    columns, partition = merged_columns(source_columns, reading.table_columns), PartitionCounts(reading)
     for batch in batches:
         is_message = batch.column("message").is_valid()
         for row in batch.filter(is_message).select(["message", "copies"]).to_pylist():
@@ -255,21 +246,21 @@ def overlay_joined(joining: Joining, batches: Batches) -> Iterator[pa.RecordBatc
             if "error" in message:
                 yield message_row(LINES, message)
             else:  # grouping rows by id made one row of all workers that say the same
-                counts.add_counts(sum([Counts(**message)] * row["copies"], Counts()))
+                partition.counts += sum([Counts(**message)] * row["copies"], Counts())
         joined = batch.filter(pc.invert(is_message))
-        counts.add(joined)
+        partition.add(joined)
         records = joined.filter(joined.column("ordinal").is_valid())
         if not records.num_rows:
             continue
         ours = {name: records.column(f"s{number}") for number, name in enumerate(source_columns)}
-        theirs = {name: records.column(f"c{number}") for number, name in enumerate(table_columns)}
+        theirs = {name: records.column(f"c{number}") for number, name in enumerate(reading.table_columns)}
         overlaid = overlay(ours, theirs, columns, records.num_rows)
-        counts.add_counts(Counts(coverage=overlaid.coverage))
+        partition.counts += Counts(coverage=overlaid.coverage)
         ordinals = records.column("ordinal")
-        bins = pc.divide(ordinals, joining.bin_rows).cast(pa.int32())
-        lines = csv_lines(overlaid.values, joining.form)
+        bins = pc.divide(ordinals, bin_rows).cast(pa.int32())
+        lines = csv_lines(overlaid.values, form)
         yield pa.RecordBatch.from_arrays([bins, ordinals, lines, pa.nulls(records.num_rows, pa.string())], schema=LINES)
-    yield message_row(LINES, counts.message())
+    yield message_row(LINES, partition.message())
 
 
 def list_lines(form: CsvFormat, batches: Batches) -> Iterator[pa.RecordBatch]:

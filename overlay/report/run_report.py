@@ -18,6 +18,8 @@ from overlay.report.result import LastRun, Result, Stages, collect_news, collect
 from overlay.settings import Settings
 
 LOG = logging.getLogger(__name__)
+# Of a result, as they are.
+_FACTS = ("engine", "engine_reason", "plan", "plan_reason", "source_bytes", "unmatched_ids", "unmatched_file")
 # A role that may not list gets 403 for what is not there.
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied"})
 
@@ -54,25 +56,19 @@ class Reporter:
 
     def success(self, result: Result) -> None:
         """Writes the report of a run that published its output."""
-        end_time, counts = utc_now(), result.counts.as_dict()
+        end_time, facts = utc_now(), result.as_dict()
         warnings = collect_warnings(result, self.last, self._settings.language)
         self._write(
             end_time,
             status="succeeded",
-            engine=result.engine,
-            engine_reason=result.engine_reason,
-            plan=result.plan,
-            plan_reason=result.plan_reason,
-            counts={name: counts[name] for name in COUNT_METRICS.values()},
+            counts={name: facts[name] for name in COUNT_METRICS.values()},
             columns=[
                 {"name": name, "source": source, "table": table, "empty": empty}
-                for name, (source, table, empty) in zip(result.columns, counts["coverage"], strict=True)
+                for name, (source, table, empty) in zip(result.columns, facts["coverage"], strict=True)
             ],
-            unmatched_ids=result.counts.unmatched_ids,
-            unmatched_file=result.unmatched_file,
             warnings=[{"code": code, "text": text} for code, text in warnings.items()],
-            source_bytes=result.source_bytes,
-            output={"bytes": result.bytes, "etag": result.etag, "fingerprint": result.fingerprint},
+            output={name: facts[name] for name in ("bytes", "etag", "fingerprint")},
+            **{name: facts[name] for name in _FACTS},
             last_success={
                 "run_id": self._settings.run_id,
                 "ended": end_time,

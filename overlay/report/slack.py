@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 
@@ -17,7 +16,7 @@ from overlay.errors import JobError
 from overlay.limits import Limits
 from overlay.report.result import LastRun, Result, Stages, collect_warnings
 from overlay.report.slack_text import Console, as_code, clip, date_text, duration, link, share, size_text, texts
-from overlay.secret import hide
+from overlay.secret import hide_webhook
 from overlay.settings import Settings, language_of
 
 LOG = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ HINT_LIMIT = 900
 NAME_LIMIT = 300  # a URL of S3, the id of a run
 ID_LIMIT = 80
 _BODY_LIMIT = 200  # characters of an answer in the log
-_TOKEN_LENGTH = 6  # the parts of a webhook's path that are secret are longer
 _SERVER_ERRORS = 500  # HTTP status, and all above
 
 
@@ -177,12 +175,6 @@ def _deliver(webhook: str, payload: Mapping[str, Any], limits: Limits, deadline:
     return False
 
 
-def _redacted(body: str, webhook: str) -> str:
-    """What an answer says (`invalid_blocks`), without the webhook, which the page of a proxy may quote."""
-    parts = (part for part in urlsplit(webhook).path.split("/") if len(part) >= _TOKEN_LENGTH)
-    return hide(body, (webhook, *parts))[:_BODY_LIMIT]
-
-
 def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: int) -> tuple[bool, float | None]:
     """Whether Slack took the payload, and the seconds before another attempt makes sense (None: never)."""
     backoff = 2.0 ** (number - 1)
@@ -196,7 +188,8 @@ def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: i
         return False, None if isinstance(error, requests.ReadTimeout) else backoff
     if answer.status_code == requests.codes.ok:
         return True, None
-    LOG.warning("Slack attempt %d: HTTP %d %r", number, answer.status_code, _redacted(answer.text, webhook))
+    said = hide_webhook(answer.text, webhook)[:_BODY_LIMIT]  # `invalid_blocks`; the page of a proxy may quote a URL
+    LOG.warning("Slack attempt %d: HTTP %d %r", number, answer.status_code, said)
     if answer.status_code != requests.codes.too_many_requests and answer.status_code < _SERVER_ERRORS:
         return False, None
     header = answer.headers.get("Retry-After", "").strip()

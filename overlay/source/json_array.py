@@ -133,11 +133,14 @@ class ArrayParser:
             self._state.malformed(self._byte_offset(end), phrase("array_ends"))
         self._state.malformed(self._byte_offset(failed_at), reason(error))
 
-    def _expect_end(self) -> None:
+    def _skip_blanks(self) -> None:
         self._position = blanks_end(self._text, self._position)
         while self._position == len(self._text) and not self._has_ended:
             self._slide(self._state.limits.chunk_bytes)
             self._position = blanks_end(self._text, 0)
+
+    def _expect_end(self) -> None:
+        self._skip_blanks()
         if self._position < len(self._text):
             self._state.malformed(self._byte_offset(self._position), phrase("after_array"))
         if self._problem:
@@ -199,10 +202,7 @@ class EnvelopeParser(ArrayParser):
 
     def _step(self, expected: str) -> str:
         """The next character that is no blank, which is stepped over where it is expected; `""`: it may be any."""
-        self._position = blanks_end(self._text, self._position)
-        while self._position == len(self._text) and not self._has_ended:
-            self._slide(self._state.limits.chunk_bytes)
-            self._position = blanks_end(self._text, 0)
+        self._skip_blanks()
         character = self._text[self._position : self._position + 1]
         if not character:
             self._refuse(None)

@@ -12,15 +12,16 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError
 
-from overlay.aws import aws_error, client, error_code
+from overlay.aws import aws_error, aws_errors, client
 from overlay.errors import SourceError, Verbatim
 from overlay.limits import Limits
 from overlay.settings import Settings, is_source_key
 
 LOG = logging.getLogger(__name__)
 BLANKS = " \t\r\n"  # of JSON (RFC 8259); `str.strip` without them takes more
+_GONE = ("404", "NoSuchKey", "NoSuchBucket")
 RANGES_PER_CORE = 3  # so that cores which are done early find more to do
 
 
@@ -57,13 +58,10 @@ def list_objects(settings: Settings) -> list[SourceObject]:
     bucket, pattern = settings.source_bucket, settings.source_key
     report = settings.report_key if bucket == settings.destination_bucket else ""
     paginator = client("s3", settings.limits.aws).get_paginator("list_objects_v2")
-    try:
+    missing = SourceError("source_missing", url=Verbatim(settings.source))
+    with aws_errors("s3:ListBucket", settings.source, dict.fromkeys(_GONE, missing)):
         pages = paginator.paginate(Bucket=bucket, Prefix=pattern.partition("*")[0])
         listed = [item for page in pages for item in page.get("Contents", [])]
-    except (ClientError, BotoCoreError) as error:
-        if error_code(error) in {"404", "NoSuchKey", "NoSuchBucket"}:
-            raise SourceError("source_missing", url=Verbatim(settings.source)) from error
-        raise aws_error(error, "s3:ListBucket", settings.source) from error
     objects = [
         SourceObject(bucket, key, item["Size"], item["ETag"], settings.records_at)
         for item in listed
@@ -76,7 +74,7 @@ def list_objects(settings: Settings) -> list[SourceObject]:
         return readable
     if any(item["Key"].startswith(f"{pattern}/") for item in listed):
         raise SourceError("source_is_folder", url=Verbatim(settings.source))
-    raise SourceError("source_missing", url=Verbatim(settings.source))
+    raise missing
 
 
 def _is_hidden(key: str, pattern: str) -> bool:
@@ -135,18 +133,13 @@ def read_range(s3: Any, item: SourceObject, start: int, end: int, attempts: int)
 
 
 def _get(s3: Any, item: SourceObject, start: int, end: int) -> Any:
+    url = Verbatim(item.url)
+    meanings = dict.fromkeys(_GONE, SourceError("source_missing", url=url))
+    meanings |= dict.fromkeys(("PreconditionFailed", "412"), SourceError("source_changed", url=url))
+    meanings |= {"InvalidObjectState": SourceError("source_archived", url=url)}
     version = {"Bucket": item.bucket, "Key": item.key, "IfMatch": item.etag}
-    try:
+    with aws_errors("s3:GetObject", item.url, meanings):
         return s3.get_object(**version, Range=f"bytes={start}-{end - 1}")["Body"]
-    except (ClientError, BotoCoreError) as error:
-        code = error_code(error)
-        if code in {"PreconditionFailed", "412"}:
-            raise SourceError("source_changed", url=Verbatim(item.url)) from error
-        if code in {"NoSuchKey", "NoSuchBucket", "404"}:
-            raise SourceError("source_missing", url=Verbatim(item.url)) from error
-        if code == "InvalidObjectState":
-            raise SourceError("source_archived", url=Verbatim(item.url)) from error
-        raise aws_error(error, "s3:GetObject", item.url) from error
 
 
 class ObjectStream(io.RawIOBase):

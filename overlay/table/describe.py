@@ -19,7 +19,7 @@ class Table:
 
     Attributes:
         columns: In table order.
-        key: The key column.
+        key: The key column; ids of integers are compared by their value.
         unique: Whether no two rows have the same key text.
         indexed: Whether an index begins with the key.
         ordered: Columns to cut the rows into ranges by, the best first: that which the primary key begins with (the
@@ -43,11 +43,6 @@ class Table:
     def names(self) -> tuple[str, ...]:
         """The names of the columns."""
         return tuple(column.name for column in self.columns)
-
-    @property
-    def has_integer_key(self) -> bool:
-        """Whether ids are compared by their value."""
-        return self.key.is_integer
 
     @property
     def has_zerofill_key(self) -> bool:

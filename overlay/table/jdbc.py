@@ -13,10 +13,12 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 
 import pyarrow as pa
+from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
+from pyspark import SparkContext
 from pyspark.errors.exceptions.captured import CapturedException
 from pyspark.rdd import _load_from_socket
-from pyspark.serializers import FramedSerializer
+from pyspark.serializers import NoOpSerializer
 from pyspark.sql import SparkSession
 
 from overlay.connection import Database
@@ -153,20 +155,10 @@ class Connection:
             converter = _scala_object(spark.sql.execution.arrow, "ArrowConverters")
             arrow = converter.toBatchIterator(rows, types, min(fetch_rows, ARROW_ROWS), "UTC", False, None)
             port, password, server = _scala_object(spark.api.python, "PythonRDD").serveIterator(arrow, "table")
-            for data in _load_from_socket((port, password), _Frames()):
+            for data in _load_from_socket((port, password), NoOpSerializer()):
                 yield pa.ipc.read_record_batch(pa.py_buffer(data), schema)
             server.getResult()  # raises what ended the thread before the answer did
             statement.close()
-
-
-class _Frames(FramedSerializer):  # type: ignore[misc]
-    """Hands out the bytes of each frame as they are."""
-
-    def dumps(self, obj: bytes) -> bytes:
-        return obj
-
-    def loads(self, obj: bytes) -> bytes:
-        return obj
 
 
 def _scala_object(package: Any, name: str) -> Any:
@@ -206,18 +198,9 @@ def _cause(java: Any) -> Cause:
     name, text = java.getClass().getName(), java.getMessage() or ""
     frames = java.getStackTrace()
     frame = frames[0].getClassName() if len(frames) else ""
-    if _is_sql(java):
+    if is_instance_of(SparkContext._gateway, java, "java.sql.SQLException"):
         return Cause(name, text, java.getSQLState() or "", java.getErrorCode(), frame, of_sql=True)
     return Cause(name, text, frame=frame)
-
-
-def _is_sql(java: Any) -> bool:
-    kind = java.getClass()
-    while kind is not None:
-        if kind.getName() == "java.sql.SQLException":
-            return True
-        kind = kind.getSuperclass()
-    return False
 
 
 def table_error(chain: Sequence[Cause], database: Database, *, connecting: bool = False) -> TableError | None:
@@ -229,15 +212,16 @@ def table_error(chain: Sequence[Cause], database: Database, *, connecting: bool 
     if failure := _setup_error(chain, database):
         return failure
     of_sql = [cause for cause in chain if cause.of_sql]
-    meanings = [(_meaning(cause, database), cause) for cause in reversed(of_sql)]
-    meaning, cause = next(((meaning, cause) for meaning, cause in meanings if meaning), (None, None))
+    meaning_of = database.dialect.failure
+    meanings = ((meaning_of(cause.state, cause.code, cause.text), cause.text) for cause in reversed(of_sql))
+    meaning, text = next((pair for pair in meanings if pair[0]), (None, ""))
     network = {cause.type.rpartition(".")[2] for cause in chain} & _NETWORK
     if connecting and network and meaning in {None, Failure.UNREACHABLE, Failure.TRANSIENT}:
         # Which driver says so how, and with which SQLSTATE, differs; that nobody spoke to us does not.
         permanent = "UnknownHostException" in network
         return (TableError if permanent else TransientTableError)("database_unreachable", host=host)
-    if meaning and cause:
-        return _sql_error(meaning, cause.text, database)
+    if meaning:
+        return _sql_error(meaning, text, database)
     if any("NullPointer" in cause.type and cause.frame.startswith("org.mariadb.jdbc.") for cause in chain):
         # What MariaDB Connector/J 2.7 makes of a connection that is lost, or timed out, before a result set is there.
         return TransientTableError("database_failed", host=host, problem=phrase("connection_lost"))
@@ -245,10 +229,6 @@ def table_error(chain: Sequence[Cause], database: Database, *, connecting: bool 
         return None
     # MySQL Connector/J gives a connection that is lost inside a result set the state of any failure, S1000.
     return _sql_error(Failure.TRANSIENT if network else Failure.FAILED, of_sql[-1].text, database)
-
-
-def _meaning(cause: Cause, database: Database) -> Failure | None:
-    return database.dialect.failure(cause.state, cause.code, cause.text)
 
 
 def _setup_error(chain: Sequence[Cause], database: Database) -> TableError | None:

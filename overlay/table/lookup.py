@@ -46,16 +46,16 @@ def lookup_predicates(table: Table, ids: Iterable[str], parallelism: int, limits
 def _lists(table: Table, ids: Iterable[str], limits: Limits) -> Iterator[str]:
     dialect, key = table.dialect, table.dialect.quote_name(table.key.name)
     literals = [(id_, literal) for id_ in ids if (literal := dialect.key_literal(table.key, id_)) is not None]
-    literals.sort(key=lambda pair: int(pair[0]) if table.has_integer_key else pair[0])
+    literals.sort(key=lambda pair: int(pair[0]) if table.key.is_integer else pair[0])
     longest = max((len(literal) for _, literal in literals), default=1)
     size = min(limits.lookup_list, max(limits.lookup_list_bytes // longest, 1))
     text = dialect.by_bytes(dialect.text_expression(table.key))
     # A list that mixes signed and unsigned numbers is compared as decimals, and no index helps (MariaDB).
-    halves = itertools.groupby(literals, lambda pair: table.has_integer_key and int(pair[0]) >= 2**63)
+    halves = itertools.groupby(literals, lambda pair: table.key.is_integer and int(pair[0]) >= 2**63)
     for _, half in halves:
         while batch := list(itertools.islice(half, size)):
             predicate = f"{key} IN ({', '.join(literal for _, literal in batch)})"
-            if not table.has_integer_key:
+            if not table.key.is_integer:
                 first, last = (dialect.bytes_literal(id_) for id_ in (batch[0][0], batch[-1][0]))
                 predicate += f" AND {text} BETWEEN {first} AND {last}"
             yield predicate
@@ -63,7 +63,7 @@ def _lists(table: Table, ids: Iterable[str], limits: Limits) -> Iterator[str]:
 
 def _exact_key(table: Table) -> str:
     # SQL for the key that takes only equal ids for equal, whatever the collation.
-    if table.has_integer_key:
+    if table.key.is_integer:
         return table.dialect.quote_name(table.key.name)
     return table.dialect.by_bytes(table.dialect.text_expression(table.key))
 
@@ -106,10 +106,10 @@ def first_unmatched(connection: Connection, table: Table, matches: Collection[st
     are in the order of the index, and few are needed; the bytes of texts are not, and each reading takes all of it.
     """
     most = len(matches) + limits.unmatched_ids
-    size = min(limits.first_ids, most) if table.has_integer_key else most
+    size = min(limits.first_ids, most) if table.key.is_integer else most
     while True:
         ids = [id_ for array in ids_in_order(connection, table, limits, size) for id_ in array.to_pylist()]
-        alone = [id_ for id_ in ids if (canonical_integer(id_) if table.has_integer_key else id_) not in matches]
+        alone = [id_ for id_ in ids if (canonical_integer(id_) if table.key.is_integer else id_) not in matches]
         if len(alone) >= limits.unmatched_ids or size == most or len(ids) < size:
             return alone[: limits.unmatched_ids]
         size = most

@@ -350,5 +350,5 @@ def test_the_error_of_a_worker_names_the_row_of_the_output(monkeypatch):
     [row] = batch.to_pylist()
     error = json.loads(row["message"])["error"]
     assert (error["error"], error["code"]) == ("OutputError", "not_encodable")
-    assert error["details"]["row"] == {"phrase": "row", "details": {"number": 9}}
+    assert error["details"]["row"] == {"code": "row", "details": {"number": 9}}
     assert error["details"]["column"] == "b"

@@ -15,6 +15,7 @@ import random
 import time
 import zlib
 from collections.abc import Iterable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ from overlay import aws as job_aws
 from overlay import keys
 from overlay.csv_text import header
 from overlay.engines import workers
-from overlay.merge import Counts, counts_from_data, output_columns
+from overlay.merge import Counts, counts_from_data, merged_columns
 from overlay.settings import csv_format
 from overlay.source.objects import cut_ranges
 from overlay.upload import UploadTarget, plan_parts
@@ -91,7 +92,7 @@ class ByHand:
         hashes = [np.frombuffer(row["hashes"], np.uint32).astype(np.uint64) << np.uint64(32) for row in facts]
         self.filter = keys.KeyFilter.of_hashes(hashes)
         self.source_columns = tuple(dict.fromkeys(name for message in messages for name in message["columns"]))
-        self.columns = output_columns(self.source_columns, self.pair.columns)
+        self.columns = merged_columns(self.source_columns, self.pair.columns)
         starts = list(itertools.accumulate((message["records"] for message in messages), initial=0))
         return rows_in(workers.parse_records(self.reading, self.source_columns, starts, self.numbers()))
 
@@ -137,15 +138,12 @@ class ByHand:
         """Makes the lines of all partitions and their counts."""
         joined, schema = self.joined()
         records = sum(row["ordinal"] is not None for row in joined)
-        joining = workers.Joining(self.reading, self.source_columns, self.form, max(records // 3, 1))
+        bin_rows = max(records // 3, 1)
+        overlay = partial(workers.overlay_joined, self.reading, self.source_columns, self.form, bin_rows)
         partitions: list[Rows] = [[] for _ in range(PARTITIONS)]
         for row in joined:
             partitions[zlib.crc32((row["match"] or "").encode()) % PARTITIONS].append(row)
-        overlaid_rows = [
-            row
-            for partition in partitions
-            for row in rows_in(workers.overlay_joined(joining, batches_of(partition, schema)))
-        ]
+        overlaid_rows = [row for partition in partitions for row in rows_in(overlay(batches_of(partition, schema)))]
         counts = sum(
             (counts_from_data(json.loads(row["message"])) for row in overlaid_rows if row["message"]), Counts()
         )

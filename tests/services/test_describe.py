@@ -27,14 +27,14 @@ def test_a_table_is_described(on_each):
     )
     table = pipeline.describe()
     assert table.names == ("v", "id", "w")
-    assert (table.key.name, table.has_integer_key, table.has_zerofill_key) == ("id", True, False)
+    assert (table.key.name, table.key.is_integer, table.has_zerofill_key) == ("id", True, False)
     assert (table.unique, table.indexed) == (True, True)
     assert [column.name for column in table.ordered] == ["v", "id"]  # that of the primary key is the best
     assert 900 <= table.rows <= 1_100
     assert 20 < table.row_bytes < 200
     assert pipeline.database.password not in repr(table)
     by_text = pipeline.describe(key="v")
-    assert (by_text.unique, by_text.indexed, by_text.has_integer_key) == (False, True, False)
+    assert (by_text.unique, by_text.indexed, by_text.key.is_integer) == (False, True, False)
     assert [column.name for column in by_text.ordered] == ["v"]
     third = pipeline.describe(key="w")
     assert (third.unique, third.indexed, [column.name for column in third.ordered]) == (False, False, ["v"])
@@ -130,7 +130,7 @@ def test_a_database_that_is_not_reached_at_first_is_asked_again(pipeline, caplog
 def test_only_zerofill_prints_ids_with_leading_zeros(by_each_driver, zerofill, expected):
     by_each_driver.sql(f"CREATE TABLE {by_each_driver.name} (id {zerofill} PRIMARY KEY)")
     table = by_each_driver.describe()
-    assert (table.has_integer_key, table.has_zerofill_key) == (True, expected)
+    assert (table.key.is_integer, table.has_zerofill_key) == (True, expected)
 
 
 # What the user may do on the table `{0} (id, a, b)`, on its view `{0}_v (id, a)` -> columns of either

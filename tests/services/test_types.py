@@ -109,7 +109,7 @@ def test_types_behind_domains_of_any_depth_are_those_of_the_columns(on_postgresq
     ):
         described = pipeline.describe(table_name=f"{name}_{table}")
         assert {column.name: column.type for column in described.columns} == {n: types[n] for n in columns}
-        assert described.has_integer_key
+        assert described.key.is_integer
         assert rows_of(pipeline, table_name=f"{name}_{table}") == [columns]
     with Connection(pipeline.spark, pipeline.target()) as connection:
         for column, text in ((described.key, "7"), (described.columns[1], "00ff")):

@@ -21,13 +21,14 @@ from overlay.settings import Settings, make_settings
 from overlay.upload import (
     MultipartUpload,
     Part,
-    SmallUpload,
+    Published,
     UploadTarget,
     abort_leftovers,
     check_destination,
     cut_parts,
     fingerprint_of,
     joined_fingerprint,
+    put_whole,
     send,
     send_part,
     send_parts,
@@ -376,20 +377,24 @@ def test_the_etag_of_a_whole_is_that_of_s3(s3):
 # A small object.
 
 
-def small(client: Any, key: str, data: bytes = b"new", *, fingerprint: bool = False) -> SmallUpload:
-    """What becomes one PutObject."""
-    return SmallUpload(client, target_of(key, fingerprint=fingerprint), CSV, data)
+def put_small(client: Any, key: str, rows: int, *, fingerprint: bool = False) -> Published:
+    """Makes an object by one PutObject."""
+    return put_whole(client, target_of(key, fingerprint=fingerprint), CSV, b"new", rows)
 
 
 def test_a_small_object_is_seen_once_it_is_complete(s3):
-    upload = small(s3, "small.csv", fingerprint=True)
-    assert not s3.list_objects_v2(Bucket="lake", Prefix=upload.target.key).get("Contents")
-    published = upload.complete(3)
-    head = s3.head_object(**upload.target.object)
-    assert (content(s3, upload.target.key), head["ContentType"]) == (b"new", CSV)
+    target = target_of("small.csv")
+    with ExitStack() as stack:
+        complete = send(stack, s3, settings_for("lake"), target.key, iter([bytearray(b"new")]))
+        assert not s3.list_objects_v2(Bucket="lake", Prefix=target.key).get("Contents")
+        assert complete(3).fingerprint == ""
+    assert content(s3, target.key) == b"new"
+    published = put_small(s3, "small.csv", 3, fingerprint=True)
+    head = s3.head_object(**target.object)
+    assert (content(s3, target.key), head["ContentType"]) == (b"new", CSV)
     alone = joined_fingerprint([Part(1, "", 3, fingerprint_of(b"new"))])
     assert published == (3, 3, head["ETag"], alone)
-    assert small(s3, "small.csv").complete(3).fingerprint == ""
+    assert put_small(s3, "small.csv", 3).fingerprint == ""
 
 
 @pytest.mark.parametrize("size", [0, 1, LIMITS.put_bytes_max, LIMITS.put_bytes_max + 1, 3 * LIMITS.put_bytes_max])
@@ -418,7 +423,7 @@ def denial() -> ClientError:
 @pytest.mark.parametrize("error", [None, server_error()], ids=str)
 def test_a_small_object_whose_answer_was_lost_is_published(s3, caplog, error):
     faulty = Faulty(s3, put_object=lost(s3.put_object, error))
-    published = small(faulty, "lost.csv").complete(3)
+    published = put_small(faulty, "lost.csv", 3)
     assert published.etag == s3.head_object(Bucket="lake", Key="upload/lost.csv")["ETag"]
     assert "s3://lake/upload/lost.csv is published, although S3 answered " in caplog.text
 
@@ -445,7 +450,7 @@ def test_what_cannot_be_known_of_a_small_object_is_said(s3, case):
     put = lost(s3.put_object, error) if done else failing(error or ReadTimeoutError(endpoint_url=""))
     faulty = Faulty(s3, put_object=put, **({"list_objects_v2": listing} if listing else {}))
     with pytest.raises((AwsError, OutputError)) as caught:
-        small(faulty, "unsure.csv").complete(1)
+        put_small(faulty, "unsure.csv", 1)
     assert caught.value.code == code
     assert not english_in(caught.value)
     assert content(s3, target.key) == (b"new" if done else b"old")
@@ -453,7 +458,7 @@ def test_what_cannot_be_known_of_a_small_object_is_said(s3, case):
 
 def test_a_missing_bucket_is_named_by_a_small_object_too(s3):
     with pytest.raises(OutputError, match="'nowhere' does not exist"):
-        SmallUpload(s3, UploadTarget("nowhere", "k"), CSV, b"").complete(0)
+        put_whole(s3, UploadTarget("nowhere", "k"), CSV, b"", 0)
 
 
 # What killed runs left.

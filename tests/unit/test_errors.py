@@ -326,8 +326,8 @@ def test_redaction_reaches_every_text_of_the_details_and_nothing_else(error, hid
 def replaced(data: object, hidden: str) -> object:
     """A detail as data, with a text hidden in its values."""
     match data:
-        case {"phrase": code, "details": details}:
-            return {"phrase": code, "details": {name: replaced(inner, hidden) for name, inner in details.items()}}
+        case {"code": code, "details": details}:
+            return {"code": code, "details": {name: replaced(inner, hidden) for name, inner in details.items()}}
         case str():
             return data.replace(hidden, "*")
     return data

@@ -17,7 +17,7 @@ from overlay.merge import (
     counts_from_data,
     counts_of_source,
     first_rows,
-    output_columns,
+    merged_columns,
     overlay,
     slices,
 )
@@ -50,7 +50,7 @@ def overlaid(records: dict[str, list], rows: dict[str, list], columns: tuple[str
 @given(sides())
 def test_a_cell_is_the_sources_else_the_tables_else_missing(both):
     records, rows, length = both
-    columns = output_columns(records, rows)
+    columns = merged_columns(records, rows)
     expected, coverage = [], []
     for name in columns:
         ours, theirs = records.get(name, [None] * length), rows.get(name, [None] * length)
@@ -73,7 +73,7 @@ def test_what_is_there_and_empty_is_no_gap():
 
 @given(COLUMNS, COLUMNS)
 def test_columns_of_the_source_come_first_then_those_of_the_table_alone(source, table):
-    assert output_columns(source, table) == (*source, *(name for name in table if name not in source))
+    assert merged_columns(source, table) == (*source, *(name for name in table if name not in source))
 
 
 # Slices of records, by the bytes of what becomes of them.
@@ -207,7 +207,7 @@ def test_counts_of_the_source_add_up_over_any_deal_of_its_ids(ids, deal):
 @given(sides(), st.lists(st.integers(0, 8), max_size=3))
 def test_coverage_adds_up_over_any_cut_of_the_records(both, cuts):
     records, rows, length = both
-    columns = output_columns(records, rows)
+    columns = merged_columns(records, rows)
     edges = sorted({0, length, *(cut for cut in cuts if cut < length)})
     total, lines = Counts(), []
     for start, end in itertools.pairwise(edges):

@@ -79,7 +79,7 @@ def test_blanks_around_a_value_are_no_part_of_it_but_of_a_password():
         "password": " p ",
         "schema_name": "app\n",
     }
-    values = make_secret("a", pasted)
+    values = make_secret("a", parse_secret("a", json.dumps(pasted)))
     assert values == make_secret("a", SECRET_VALUES | {"password": " p ", "schema_name": "app"})
 
 

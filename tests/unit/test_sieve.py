@@ -14,7 +14,7 @@ from overlay.engines.memory import Memory, MemoryShortError
 from overlay.engines.sieve import Sieve
 from overlay.limits import Limits
 
-TABLE = SimpleNamespace(names=("id", "v"), key=SimpleNamespace(name="id"), has_integer_key=True, has_zerofill_key=False)
+TABLE = SimpleNamespace(names=("id", "v"), key=SimpleNamespace(name="id", is_integer=True), has_zerofill_key=False)
 SECONDS = 20  # for another thread to get somewhere
 
 

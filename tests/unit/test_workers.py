@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -22,10 +23,9 @@ from hypothesis import strategies as st
 from overlay import keys
 from overlay.csv_text import header
 from overlay.engines import workers
-from overlay.engines.engine import merged_columns
 from overlay.errors import JobError, OutputError, SourceError, Verbatim, error_from_data
 from overlay.limits import Limits
-from overlay.merge import Counts, counts_from_data, output_columns
+from overlay.merge import Counts, counts_from_data, merged_columns
 from overlay.settings import CsvFormat
 from overlay.source.objects import ByteRange, SourceObject
 from overlay.upload import UploadTarget, plan_parts
@@ -188,7 +188,7 @@ def shuffled(case: Case) -> Outcome:
     """Runs a case as the Spark engine does, up to its lines."""
     reading = reading_of(case)
     facts, key_filter = facts_of(reading)
-    source_columns = merged_columns(fact["columns"] for fact in facts)
+    source_columns = merged_columns(*(fact["columns"] for fact in facts))
     starts = list(itertools.accumulate((fact["records"] for fact in facts), initial=0))
     parse = [rows_of(workers.parse_records(reading, source_columns, starts, numbers(n))) for n in range(len(facts))]
     records = list(itertools.chain.from_iterable(parse))
@@ -203,14 +203,14 @@ def shuffled(case: Case) -> Outcome:
         for row in rows_of(workers.match_rows(reading, broadcast, batches_of(stream, schema, case.batch_rows)))
     ]
 
-    columns = output_columns(source_columns, NAMES)
-    joining = workers.Joining(reading, source_columns, case.form, case.bin_rows)
+    columns = merged_columns(source_columns, NAMES)
+    overlay = partial(workers.overlay_joined, reading, source_columns, case.form, case.bin_rows)
     extra = pa.schema([("copies", pa.int64()), ("message", pa.string())])
     both = pa.unify_schemas([workers.record_schema(len(source_columns)), workers.row_schema(len(NAMES)), extra])
     everything = joined(records, grouped(rows, unique=case.unique), dict.fromkeys(both.names))
     lines, counts = [], Counts()
     for partition in dealt(everything, case):
-        for row in rows_of(workers.overlay_joined(joining, batches_of(partition, both, case.batch_rows))):
+        for row in rows_of(overlay(batches_of(partition, both, case.batch_rows))):
             if row["message"] is None:
                 lines.append(row)
             else:
@@ -304,7 +304,7 @@ def test_an_error_in_the_source_travels_as_data(store):
 
 def test_an_error_beside_joined_rows_is_handed_on():
     error = SourceError("source_missing", url=Verbatim("s3://lake/o1")).to_data()
-    joining = workers.Joining(reading_of(case_of())._replace(table_columns=["id"]), ["id"], CsvFormat(), 9)
+    reading = reading_of(case_of())._replace(table_columns=["id"])
     schema = pa.schema(
         [
             *(("ordinal", pa.int64()), ("match", pa.string()), ("s0", pa.string()), ("c0", pa.string())),
@@ -312,14 +312,14 @@ def test_an_error_beside_joined_rows_is_handed_on():
         ]
     )
     rows = [dict.fromkeys(schema.names) | {"message": json.dumps({"error": error})}]
-    first, counts = rows_of(workers.overlay_joined(joining, batches_of(rows, schema, 1)))
+    first, counts = rows_of(workers.overlay_joined(reading, ["id"], CsvFormat(), 9, batches_of(rows, schema, 1)))
     assert json.loads(first["message"]) == {"error": error}
     assert json.loads(counts["message"])["source_records"] == 0
 
 
 def test_a_partition_without_rows_counts_nothing():
-    joining = workers.Joining(reading_of(case_of())._replace(table_columns=["id"]), ["id"], CsvFormat(), 9)
-    [row] = rows_of(workers.overlay_joined(joining, []))
+    reading = reading_of(case_of())._replace(table_columns=["id"])
+    [row] = rows_of(workers.overlay_joined(reading, ["id"], CsvFormat(), 9, []))
     assert counts_from_data(json.loads(row["message"])).to_data() == Counts().to_data()
 
 
