@@ -333,6 +333,7 @@ locals {
       ca_uri             = try(entry.Database.ca_uri, null)
       schedule           = try(entry.schedule, null)
       enabled            = try(entry.enabled, true)
+      on_arrival         = try(entry.on_arrival, false)
       secret_arn         = try(entry.secret_arn, null)
       tells_slack        = local.tells_slack[name]
       # A new number writes the secret anew. It must not be made of secrets, as it stands in the state.

@@ -5,6 +5,7 @@ output "jobs" {
       job        = aws_glue_job.pipeline[name].name
       console    = local.run_lists[name]
       schedule   = pipeline.schedule == null ? "none" : "${pipeline.schedule} UTC${pipeline.enabled ? "" : " (disabled)"}"
+      on_arrival = contains(keys(local.arrivals), name)
       output     = "s3://${pipeline.destination_bucket}/${pipeline.destination_file}"
       connection = aws_glue_connection.pipeline[name].name
       role       = local.role_arns[name]

@@ -62,7 +62,7 @@ class Deployment:
     def settings(self, **changes: Any) -> None:
         """Writes configs.json anew, entries changed or (None) removed."""
         entries = {
-            "acme": self.entry("acme", Database=self.verified),
+            "acme": self.entry("acme", Database=self.verified, on_arrival=True),
             "beta": self.entry("beta", secret_arn=self.managed_secret, schedule="cron(0 18 * * ? *)", Monitoring=DAILY),
         } | changes
         entries = {name: entry for name, entry in entries.items() if entry is not None}
@@ -642,7 +642,7 @@ def alarms_of(deployment) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Sends an event to the deployed rule; returns what its target gets, here a queue with the same transformer."""
     events, sqs = deployment.aws.client("events"), deployment.aws.client("sqs")
     queue = sqs.create_queue(QueueName="alarms")["QueueUrl"]
-    [rule] = [rule["Name"] for rule in events.list_rules()["Rules"]]
+    [rule] = [rule["Name"] for rule in events.list_rules(NamePrefix="rds-glue-s3-etl-failed")["Rules"]]
     [target] = events.list_targets_by_rule(Rule=rule)["Targets"]
     assert target["Arn"] == topic_arn(deployment)
     # Moto publishes to no topic.
@@ -659,6 +659,39 @@ def alarms_of(deployment) -> Iterator[Callable[..., list[dict[str, Any]]]]:
 
     yield send
     events.put_targets(Rule=rule, Targets=[target])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [({}, 1), ({"bucket": {"name": "other"}}, 0), ({"object": {"key": "in/acme.json.part"}}, 0)],
+)
+def test_arrival_of_the_source_is_told_to_the_workflow_that_starts_the_job(deployment, change, told):
+    events, glue, iam, sqs = (deployment.aws.client(name) for name in ("events", "glue", "iam", "sqs"))
+    rule = "rds-glue-s3-etl-on-acme"
+    [target] = events.list_targets_by_rule(Rule=rule)["Targets"]
+    assert target["Arn"] == f"arn:aws:glue:{REGION}:{ACCOUNT}:workflow/job-acme"
+    trigger = glue.get_trigger(Name="job-acme-arrival")["Trigger"]
+    assert (trigger["Type"], trigger["WorkflowName"]) == (
+        "EVENT",
+        glue.get_workflow(Name="job-acme")["Workflow"]["Name"],
+    )
+    assert trigger["EventBatchingCondition"] == {"BatchSize": 100, "BatchWindow": 60}
+    assert [action["JobName"] for action in trigger["Actions"]] == ["job-acme"]
+    role = target["RoleArn"].rpartition("/")[2]
+    [statement] = iam.get_role_policy(RoleName=role, PolicyName="tell")["PolicyDocument"]["Statement"]
+    assert (statement["Action"], statement["Resource"]) == (["glue:notifyEvent"], [target["Arn"]])
+    queue = sqs.create_queue(QueueName="arrivals")["QueueUrl"]
+    queue_target = {"Id": target["Id"], "Arn": f"arn:aws:sqs:{REGION}:{ACCOUNT}:arrivals"}
+    events.put_targets(Rule=rule, Targets=[queue_target])  # moto knows no workflow as a target
+    try:
+        detail = {"bucket": {"name": "lake"}, "object": {"key": "in/acme.json"}} | change
+        events.put_events(Entries=[{"Source": "aws.s3", "DetailType": "Object Created", "Detail": json.dumps(detail)}])
+        messages = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        assert len(messages) == told
+        for message in messages:
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    finally:
+        events.put_targets(Rule=rule, Targets=[target])
 
 
 def topic_arn(deployment: Deployment) -> str:
@@ -696,7 +729,7 @@ def test_what_slack_was_told_or_is_not_ours_is_left_out(alarms_of, event):
 
 
 def test_pattern_takes_25_longest_names(deployment):
-    [rule] = deployment.aws.client("events").list_rules()["Rules"]
+    [rule] = deployment.aws.client("events").list_rules(NamePrefix="rds-glue-s3-etl-failed")["Rules"]
     pattern = json.loads(rule["EventPattern"])
     pattern["detail"]["jobName"] = [f"{'p' * 19}-job-{'x' * 40}"] * 25
     assert len(json.dumps(pattern, separators=(",", ":"))) <= 2048
@@ -795,7 +828,9 @@ def test_dashboard_is_what_cloudwatch_takes(deployment):
 
 def test_raised_version_writes_the_secret_anew(deployment):
     table = {"table_name": "customers", "db_name": deployment.database.database, "credentials_version": 2}
-    deployment.settings(acme=deployment.entry("acme", SecretsManager=table, Database=deployment.verified))
+    deployment.settings(
+        acme=deployment.entry("acme", SecretsManager=table, Database=deployment.verified, on_arrival=True)
+    )
     try:
         assert deployment.changes() == {'aws_secretsmanager_secret_version.pipeline["acme"]': {"+", "-"}}
     finally:
@@ -881,6 +916,9 @@ def calls_of_terraform(recording: str) -> Iterator[Call]:
         if body.get("Tags") or body.get("tags") or body.get("Tags.member.1.Key"):
             tagged = resources[0].replace("*", f"arn:aws:kms:{REGION}:{ACCOUNT}:key/new")  # CreateKey
             yield Call("iam:TagRole" if service == "iam" else f"{service}:TagResource", tagged, context)
+        for target in body.get("Targets", []) if action == "events:PutTargets" else []:
+            if "RoleArn" in target:
+                yield Call("iam:PassRole", target["RoleArn"], (("iam:PassedToService", "events.amazonaws.com"),))
         if service == "glue" and "Role" in body:
             yield Call("iam:PassRole", body["Role"], (("iam:PassedToService", "glue.amazonaws.com"),))
 
@@ -924,6 +962,7 @@ def bucket_call(request: dict[str, Any], headers: dict[str, str]) -> Iterator[Ca
 ARNS = (
     ("glue:.*Job", ["{prefix}job/{name}"]),
     ("glue:.*Trigger", ["{prefix}trigger/{name}"]),
+    ("glue:.*Workflow", ["{prefix}workflow/{name}"]),
     ("glue:.*Connection", ["{prefix}connection/{name}", "{prefix}catalog"]),
     ("kms:CreateAlias", ["{prefix}{name}", "{prefix}key/{TargetKeyId}"]),
     ("kms:DeleteAlias", ["{prefix}{name}"]),

@@ -114,7 +114,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, project, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
-      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, schedule, secret_arn, slack",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, on_arrival, schedule, secret_arn, slack",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
@@ -260,6 +260,10 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "The driver verifies by it, not Glue."
   }
   assert {
+    condition     = keys(aws_cloudwatch_event_rule.arrival) == ["third"] && jsondecode(aws_cloudwatch_event_rule.arrival["third"].event_pattern).detail == { bucket = { name = ["lake"] }, object = { key = ["in/third.json"] } }
+    error_message = "A run starts on arrival where an entry asks for it and is not paused."
+  }
+  assert {
     condition     = local.login_secrets["second"] == "arn:aws:secretsmanager:ap-northeast-1:123456789012:secret:rds!db-abcdef"
     error_message = "secret_arn is used as the login."
   }
@@ -301,6 +305,13 @@ run "every_form_of_a_schedule_is_taken_and_alarms_are_those_an_entry_asks_for" {
   }
   expect_failures = [check.schedules_are_watched]
 
+  assert {
+    condition = { for name, rule in aws_cloudwatch_event_rule.arrival : name => jsondecode(rule.event_pattern).detail.object.key } == {
+      arrives_in_a_folder  = [{ prefix = "in/b/" }]
+      arrives_by_a_pattern = [{ wildcard = "in/c-*.json" }]
+    }
+    error_message = "What arrives is what source_key means."
+  }
   assert {
     condition     = local.unwatched == ["monthly", "third_monday"]
     error_message = "A schedule without max_hours_between_successes is told, unless it is paused: ${jsonencode(local.unwatched)}"
