@@ -26,7 +26,7 @@ BOTH = (
     "SECURITY",
     *(f"docs/{name}" for name in ("merge-rules", "deployment", "first-apply", "configuration", "github-actions")),
 )
-BOTH += tuple(f"docs/{name}" for name in ("operations", "troubleshooting", "scaling", "benchmark"))
+BOTH += tuple(f"docs/{name}" for name in ("operations", "recipes", "troubleshooting", "scaling", "benchmark"))
 PAIRS = [(f"{page}.md", f"{page}.en.md") for page in BOTH]
 PAGES = sorted({*itertools.chain.from_iterable(PAIRS), "CONTRIBUTING.md", "CHANGELOG.md"})
 TEXTS = {"ja": messages_ja.TEXTS, "en": messages_en.TEXTS}
@@ -52,6 +52,19 @@ MADE = pages()
 @pytest.mark.parametrize("path", sorted(MADE), ids=lambda path: str(path.relative_to(ROOT)))
 def test_made_page_is_what_the_code_says(path):
     assert path.read_text(encoding="utf-8") == MADE[path], "run `make docs`"
+
+
+def test_recipes_give_runs_arguments_that_the_job_knows():
+    blocks = dict(FENCE.findall(page_text("docs/recipes.en.md")))
+    assert set(blocks) == {"json", "python"}
+    machine = json.loads(blocks["json"])
+    state = machine["States"][machine["StartAt"]]
+    assert state["Resource"] == "arn:aws:states:::glue:startJobRun.sync"
+    [call] = [node for node in ast.walk(ast.parse(blocks["python"])) if isinstance(node, ast.Call)]
+    airflow = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    assert state["Parameters"]["JobName"] == airflow["job_name"] == "job-customers"
+    for arguments in (state["Parameters"]["Arguments"], airflow["script_args"]):
+        assert {name.removeprefix("--") for name in arguments} <= {*OPTIONAL_ARGUMENTS}
 
 
 def test_a_block_is_replaced_and_nothing_else():
