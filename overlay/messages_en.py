@@ -138,6 +138,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "JDBC driver {driver!r} does not take the URL {url}.",
         "Let Database.dbtype fit connection.jdbc_driver; MariaDB Connector/J 3 needs permitMysqlScheme in the URL.",
     ),
+    "spark_unsupported": (
+        "This version of Spark lacks a call by which the table is read: {problem}.",
+        "Set Glue.glue_version to 5.0, 5.1 or 6.0.",
+    ),
     "value_too_large": (
         "A value of column {column!r} in {table} is too large to be sent: as text it exceeds max_allowed_packet.",
         "Raise it on the server (bytes as hex take twice their length) or read a view without the column.",

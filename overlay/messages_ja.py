@@ -137,6 +137,10 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "JDBC ドライバー {driver!r} は URL {url} を受け付けません。",
         "Database.dbtype と connection.jdbc_driver を合わせてください (Connector/J 3 には permitMysqlScheme も必要)。",
     ),
+    "spark_unsupported": (
+        "テーブルの読み取りに使う機能が、このバージョンの Spark にありません: {problem}",
+        "Glue.glue_version を 5.0、5.1、6.0 のいずれかにしてください。",
+    ),
     "value_too_large": (
         "{table} の列 {column!r} に、大きすぎて送れない値があります (テキストにすると max_allowed_packet を超えます)。",
         "設定値を大きくするか (バイト列は 16 進数で 2 倍の長さになります)、この列を除いたビューを読んでください。",

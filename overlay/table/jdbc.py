@@ -1,7 +1,8 @@
 """The driver's own JDBC connections: SQL in, rows as text or as Arrow batches out, failures as JobErrors.
 
 The only module that knows py4j, and, but for how `engines.spark` ends its jobs, the internals of Spark (read from Spark
-3.5.4). They are used because no Spark job has to be planned for a table that one process can read.
+3.5.4, 3.5.6 and 4.1.1: Glue 5.0, 5.1 and 6.0). They are used because no Spark job has to be planned for a table that
+one process can read. Where a call is missing, `database_errors` says so.
 """
 
 import logging
@@ -15,9 +16,8 @@ from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
 import pyarrow as pa
 from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
-from pyspark import SparkContext
+from pyspark import SparkContext, rdd
 from pyspark.errors.exceptions.captured import CapturedException
-from pyspark.rdd import _load_from_socket
 from pyspark.serializers import NoOpSerializer
 from pyspark.sql import SparkSession
 
@@ -41,6 +41,8 @@ _CERTIFICATE = re.compile(
     r"(PKIX path [^\n]+|Path does not chain [^\n]+|\w+ host \"[^\"\n]+\" doesn't correspond to certificate [^\n]+)"
 )
 _QUOTED = re.compile("`([^`]+)`")
+# What py4j and Python say of a method, a class or a function that there is not.
+_MISSING = re.compile(r"Py4JException: .+ does not exist|'JavaPackage'.+ not callable|module 'pyspark.+ has no .+'")
 _NETWORK = {
     *("UnknownHostException", "ConnectException", "NoRouteToHostException", "SocketTimeoutException"),
     *("SocketException", "EOFException"),
@@ -78,6 +80,7 @@ class Connection:
         self.database = database
         self.dialect = database.dialect
         self._jvm: Any = spark.sparkContext._jvm
+        self._is_spark_4 = spark.version.startswith("4.")
         jdbc = self._jvm.org.apache.spark.sql.execution.datasources.jdbc
         options = {"url": database.url, "dbtable": "-", **database.options}
         with database_errors(database, connecting=True):
@@ -151,11 +154,15 @@ class Connection:
             types = spark.sql.types.StructType.fromDDL(columns)
             metrics = _scala_object(spark.executor, "TaskMetrics").empty().inputMetrics()
             utilities = _scala_object(spark.sql.execution.datasources.jdbc, "JdbcUtils")
-            rows = utilities.resultSetToSparkInternalRows(answer, self._spark_dialect, types, metrics)
+            # Spark 4 can also time the fetching, and make texts whose lengths have 64 bits.
+            timing = [getattr(utilities, "resultSetToSparkInternalRows$default$5")()] if self._is_spark_4 else []
+            large_texts = [False] if self._is_spark_4 else []
+            rows = utilities.resultSetToSparkInternalRows(answer, self._spark_dialect, types, metrics, *timing)
             converter = _scala_object(spark.sql.execution.arrow, "ArrowConverters")
-            arrow = converter.toBatchIterator(rows, types, min(fetch_rows, ARROW_ROWS), "UTC", False, None)
+            size = min(fetch_rows, ARROW_ROWS)
+            arrow = converter.toBatchIterator(rows, types, size, "UTC", False, *large_texts, None)
             port, password, server = _scala_object(spark.api.python, "PythonRDD").serveIterator(arrow, "table")
-            for data in _load_from_socket((port, password), NoOpSerializer()):
+            for data in rdd._load_from_socket((port, password), NoOpSerializer()):
                 yield pa.ipc.read_record_batch(pa.py_buffer(data), schema)
             server.getResult()  # raises what ended the thread before the answer did
             statement.close()
@@ -168,12 +175,17 @@ def _scala_object(package: Any, name: str) -> Any:
 
 @contextmanager
 def database_errors(database: Database, *, connecting: bool = False) -> Iterator[None]:
-    """Turns what the database and its driver throw into a TableError; other failures of Spark go on as they are."""
+    """Turns what the database and its driver throw, and calls that this Spark lacks, into a TableError.
+
+    Other failures of Spark go on as they are.
+    """
     try:
         yield
     except JobError:
         raise
     except Exception as error:
+        if missing := _MISSING.search(str(error.args)):
+            raise TableError("spark_unsupported", problem=Verbatim(missing.group())) from error
         failure = table_error(causes(error), database, connecting=connecting)
         if failure is None:
             raise

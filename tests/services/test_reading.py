@@ -16,7 +16,8 @@ from py4j.protocol import Py4JJavaError
 
 from overlay.connection import make_database
 from overlay.errors import TableError, TransientTableError
-from overlay.table.jdbc import Connection, causes, retried
+from overlay.table import jdbc
+from overlay.table.jdbc import Connection, causes, database_errors, retried
 from overlay.table.lookup import count_rows, first_unmatched, ids_in_order
 from overlay.table.pool import ConnectionPool, results
 
@@ -280,6 +281,20 @@ def test_the_causes_behind_an_exception_have_their_codes(on_each):
     assert {(cause.state, cause.code) for cause in chain} == {expected}
     assert "nope" in chain[0].text
     assert causes(ValueError("x")) == []
+
+
+@pytest.mark.parametrize("missing", ["_load_from_socket", "resultSetToSparkInternalRows", "JavaPackage"])
+def test_a_call_that_this_spark_lacks_is_named(pipeline, monkeypatch, missing):
+    if missing == "_load_from_socket":
+        monkeypatch.delattr(jdbc.rdd, missing)
+    with connect(pipeline) as connection, pytest.raises(TableError, match=missing) as caught:
+        if missing == "resultSetToSparkInternalRows":  # called as the other Spark's would be
+            connection._is_spark_4 = not connection._is_spark_4
+        if missing == "JavaPackage":
+            with database_errors(connection.database):
+                pipeline.spark.sparkContext._jvm.org.apache.spark.sql.Gone()
+        list(connection.batches("SELECT 1 AS n", NUMBER, 10))
+    assert caught.value.code == "spark_unsupported"
 
 
 def test_an_exception_aborts_at_once_what_a_connection_waits_for(on_each):
