@@ -125,7 +125,7 @@ class Dialect(Protocol):
         """SQL for a value as the database prints it (docs/merge-rules.en.md); bytes as hex."""
 
     def wire_expression(self, column: TableColumn, driver: str) -> str:
-        """SQL for the same value for who reads the bytes that a driver receives."""
+        """SQL for the same value for who reads the bytes that a driver (`Connection.driver`) receives."""
         return self.text_expression(column)
 
     def text(self, sql: str) -> str:

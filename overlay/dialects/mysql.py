@@ -19,6 +19,7 @@ _OVERFLOW = f"{2**63 - 1} + "  # an error of the server where it is reached, whi
 PRINTED_TYPES = TEXT_TYPES.union(
     INTEGER_BITS, ("decimal", "date", "datetime", "timestamp", "time", "year", "enum", "set", "json")
 )
+_BYTES_TYPES = TEXT_TYPES.union(("enum", "set"))  # of those whose bytes version 3 hands out
 # The character sets a key may have to be looked up, and the characters each can hold: those whose codes and characters
 # pair off. Elsewhere (cp932) two codes print as one character, and a lookup would find one of them.
 _LATIN1 = frozenset(bytes(range(256)).decode("cp1252", "ignore")) | frozenset("\x81\x8d\x8f\x90\x9d")
@@ -173,7 +174,8 @@ class MySQL(Dialect):
     def wire_expression(self, column: TableColumn, driver: str) -> str:
         """The column itself where the protocol is text; Connector/J of MySQL streams by a cursor, which is binary."""
         whole = column.type not in LARGE_TYPES or column.charset in _WHOLE_CHARSETS
-        plain = whole and column.type in PRINTED_TYPES and driver.startswith("org.mariadb.")
+        types = PRINTED_TYPES if driver.startswith("MariaDB Connector/J 2.") else _BYTES_TYPES
+        plain = whole and column.type in types and driver.startswith("MariaDB ")
         return self.quote_name(column.name) if plain else self.text_expression(column)
 
     def text(self, sql: str) -> str:

@@ -201,9 +201,9 @@ def stream(connection: Connection, inputs: Inputs, sieve: Sieve, predicate: str)
 
 def statement(table: Table, predicate: str) -> str:
     """The query for all columns of the rows of a predicate."""
-    name, driver = table.dialect.quote_name, table.database.driver
+    name = table.dialect.quote_name
     texts = [
-        name(column.name) if _is_number(table, column.name) else table.dialect.wire_expression(column, driver)
+        name(column.name) if _is_number(table, column.name) else table.dialect.wire_expression(column, table.driver)
         for column in table.columns
     ]
     cells = ", ".join(f"{text} AS c{number}" for number, text in enumerate(texts))

@@ -27,6 +27,7 @@ class Table:
         rows: The estimate of the optimizer, or their count where it gives none.
         row_bytes: Of a row as it is stored, on average; 0 where the catalogue does not know (views).
         connections: How many may be open at a time.
+        driver: As `Connection.driver` says it.
     """
 
     database: Database = field(repr=False)
@@ -38,6 +39,7 @@ class Table:
     rows: int
     row_bytes: int
     connections: int
+    driver: str
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,6 +123,7 @@ def describe_with(connection: Connection, key: str, max_connections: int, limits
         rows=rows,
         row_bytes=connection.ask_number(dialect.row_bytes(name, rows)),
         connections=max_connections or share,
+        driver=connection.driver,
     )
 
 

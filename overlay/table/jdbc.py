@@ -112,6 +112,12 @@ class Connection:
         statement.setEscapeProcessing(False)  # `{fn now()}` may be the name of a column
         return statement
 
+    @property
+    def driver(self) -> str:
+        """Name and version of the driver, as it gives them itself: `MariaDB Connector/J 2.7.6`."""
+        about = self._connection.getMetaData()
+        return f"{about.getDriverName()} {about.getDriverVersion()}"
+
     def ask(self, sql: str) -> list[dict[str, str | None]]:
         """The rows of a small answer, by the labels of its columns: each cell is a call of the JVM of 0.1 ms."""
         with database_errors(self.database):

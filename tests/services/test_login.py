@@ -52,7 +52,7 @@ def execute(server: MariaDB | PostgreSQL, *statements: str) -> None:
 
 
 def refusal(pipeline: Pipeline, user: str = "", **properties: str) -> TableError:
-    """The error of a connection of a user, by further properties of the Glue connection."""
+    """The error of the first question of a user, by further properties of the Glue connection."""
     login = {"username": user, "password": PASSWORD} if user else {}
     original = pipeline.properties
 
@@ -60,8 +60,8 @@ def refusal(pipeline: Pipeline, user: str = "", **properties: str) -> TableError
         return original(port) | properties
 
     pipeline.properties = changed  # type: ignore[method-assign]
-    with pytest.raises(TableError) as caught, Connection(pipeline.spark, pipeline.target(**login)):
-        pass
+    with pytest.raises(TableError) as caught, Connection(pipeline.spark, pipeline.target(**login)) as connection:
+        connection.ask("SELECT 1")  # some drivers ask nothing before
     error = caught.value
     assert PASSWORD not in "".join(error.message("en") + error.message("ja"))
     return error

@@ -66,7 +66,7 @@ def rows_of(pipeline, **secret: str) -> list[dict[str, str | None]]:
     table = pipeline.describe(**secret)
     dialect, columns = table.dialect, list(enumerate(table.columns))
     texts = [f"{dialect.text_expression(column)} AS t{number}" for number, column in columns]
-    texts += [f"{dialect.wire_expression(column, table.database.driver)} AS w{number}" for number, column in columns]
+    texts += [f"{dialect.wire_expression(column, table.driver)} AS w{number}" for number, column in columns]
     schema = pa.schema([(f"t{n}", pa.string()) for n, _ in columns] + [(f"w{n}", pa.binary()) for n, _ in columns])
     with Connection(pipeline.spark, table.database) as connection:
         sql = f"SELECT {', '.join(texts)} FROM {table.qualified} ORDER BY {dialect.quote_name('id')}"

@@ -46,12 +46,25 @@ def test_text_expressions():
     assert POSTGRESQL.text_expression(TableColumn("a", "inet", "inet")) == 'abbrev("a")'
 
 
-@pytest.mark.parametrize(("kind", "plain"), [("int", True), ("enum", True), ("double", False), ("bit", False)])
-def test_only_what_the_driver_of_mariadb_receives_as_it_is_printed_is_not_cast(kind, plain):
+@pytest.mark.parametrize(
+    ("kind", "plain", "plain_by_3"),
+    [
+        ("int", True, False),
+        ("date", True, False),
+        ("enum", True, True),
+        ("double", False, False),
+        ("bit", False, False),
+    ],
+)
+def test_only_what_the_driver_of_mariadb_receives_as_it_is_printed_is_not_cast(kind, plain, plain_by_3):
     """tests/services/test_types.py compares both of every type."""
     column = TableColumn("a", kind, kind)
-    assert MYSQL.wire_expression(column, MARIADB) == ("`a`" if plain else MYSQL.text_expression(column))
-    assert MYSQL.wire_expression(column, CONNECTOR_J) == MYSQL.text_expression(column)
+    cast = MYSQL.text_expression(column)
+    assert MYSQL.wire_expression(column, "MariaDB Connector/J 2.7.6") == ("`a`" if plain else cast)
+    assert MYSQL.wire_expression(column, "MariaDB Connector/J 3.5.1") == ("`a`" if plain_by_3 else cast)
+    assert MYSQL.wire_expression(
+        column, "MySQL Connector/J mysql-connector-j-9.1.0 (Revision: x)"
+    ) == MYSQL.text_expression(column)
     assert POSTGRESQL.wire_expression(column, POSTGRESQL.driver) == POSTGRESQL.text_expression(column)
 
 

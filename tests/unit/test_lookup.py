@@ -22,7 +22,7 @@ VARCHAR = TableColumn("k", "varchar", "varchar(700)", "utf8mb4")
 
 def table(key: TableColumn = BIGINT, rows: int = 10**8, row_bytes: int = 0, *, indexed: bool = True) -> Table:
     """A table by its key and its size."""
-    return Table(DATABASE, (key,), key, True, indexed, (), rows, row_bytes, 9)
+    return Table(DATABASE, (key,), key, True, indexed, (), rows, row_bytes, 9, "")
 
 
 def test_lookups_are_cut_into_bounded_statements():
