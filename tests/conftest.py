@@ -49,7 +49,9 @@ CONNECTOR_J = "com.mysql.cj.jdbc.Driver"
 
 
 def connector_j_jar() -> Path:
-    """MySQL Connector/J, which Glue ships and Debian does not."""
+    """MySQL Connector/J, which Glue ships and Debian does not; MYSQL_JDBC_JAR names another (Glue's is 8.0.33)."""
+    if named := os.environ.get("MYSQL_JDBC_JAR"):
+        return Path(named)
     jars = sorted((ROOT / "build" / "drivers").glob("**/mysql-connector-j-*.jar"))
     assert jars, "MySQL Connector/J is missing. Run: make drivers"
     return jars[0]

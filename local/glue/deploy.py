@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,8 @@ DEBIAN_JARS = {
     MariaDB: ("mariadb-java-client.jar", "libmariadb-java", "MARIADB_JDBC_JAR"),
     PostgreSQL: ("postgresql.jar", "libpostgresql-jdbc-java", "POSTGRESQL_JDBC_JAR"),
 }
+# Which Glue has which Spark: the one that is installed says which Glue this is.
+GLUE_VERSIONS = {"3.5.4": "5.0", "3.5.6": "5.1", "4.1.1": "6.0"}
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,11 @@ def jdbc_jar(server: type[MariaDB | PostgreSQL] = MariaDB) -> Path:
     return jar
 
 
+def glue_version() -> str:
+    """The version of Glue that this environment stands for (requirements/glue-*.txt)."""
+    return GLUE_VERSIONS[importlib.metadata.version("pyspark")]
+
+
 def package_files(root: Path = ROOT) -> dict[str, Path]:
     """The modules of the package by the names they are deployed under, as main.tf deploys them.
 
@@ -98,7 +106,7 @@ def deploy(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline, script:
     modules = package_files()
     for name, file in {"glue_job.py": script, **modules}.items():
         s3.put_object(Bucket=ARTIFACTS, Key=name, Body=file.read_bytes())
-    if isinstance(database, MariaDB):
+    if _jar(database):
         s3.upload_file(str(jdbc_jar()), ARTIFACTS, "mariadb-java-client.jar")
     secret = {
         "username": database.user,
@@ -123,8 +131,9 @@ def make_bucket(s3: Any, bucket: str) -> None:
 
 
 def _jar(database: MariaDB | PostgreSQL) -> str | None:
-    # The one of PostgreSQL is Glue's own.
-    return f"s3://{ARTIFACTS}/mariadb-java-client.jar" if isinstance(database, MariaDB) else None
+    # The one of PostgreSQL is Glue's own, and from Glue 6.0 on that of MariaDB too.
+    own = isinstance(database, MariaDB) and glue_version() < "6.0"
+    return f"s3://{ARTIFACTS}/mariadb-java-client.jar" if own else None
 
 
 def _connection(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
@@ -165,7 +174,7 @@ def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline, modules: Iterable[s
     return {
         "Name": pipeline.job,
         "Role": "arn:aws:iam::123456789012:role/glue",
-        "GlueVersion": "5.0",
+        "GlueVersion": glue_version(),
         "WorkerType": "G.1X",
         "NumberOfWorkers": 2,
         "Timeout": 60,

@@ -36,8 +36,12 @@ GLUES_OWN = frozenset(
         "--user-jars-first",
     }
 )
-# The JDBC driver of PostgreSQL is on the class path of Glue itself; this is Debian's.
-GLUES_JAR = "/usr/share/java/postgresql.jar"
+# JDBC drivers on the class path of Glue itself, as Debian's, by the variable that names another: PostgreSQL's always,
+# MariaDB's from Glue 6.0 on.
+GLUES_JARS = {
+    "POSTGRESQL_JDBC_JAR": "/usr/share/java/postgresql.jar",
+    "MARIADB_JDBC_JAR": "/usr/share/java/mariadb-java-client.jar",
+}
 # A run here is short: it ends before a thorough compiler and a parallel collector have paid for their start.
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # Spark takes `warn` for what pyspark starts, and says so, unless its gateway has a level of its own.
@@ -90,8 +94,7 @@ def run_job(
         home = Path(folder)
         script, modules = fetch_code(s3, definition["Command"], arguments, home)
         jars = [fetch(s3, jar, home) for jar in listed(arguments, "--extra-jars")]
-        glues_jar = Path(variables.get("POSTGRESQL_JDBC_JAR") or GLUES_JAR)
-        jars += [glues_jar] if glues_jar.is_file() else []
+        jars += glues_jars(definition.get("GlueVersion", "5.0"), variables)
         variables |= job_environment(home, modules, jars, arguments.get("--conf", ""), variables)
         command = [
             sys.executable,
@@ -100,6 +103,13 @@ def run_job(
             *script_arguments(job_name, arguments),
         ]
         return run_process(command, variables, home, definition.get("Timeout", 480) * 60, output)
+
+
+def glues_jars(glue_version: str, variables: Mapping[str, str]) -> list[Path]:
+    """The JDBC drivers that this version of Glue has itself, as far as they are installed here."""
+    names = list(GLUES_JARS) if glue_version >= "6.0" else ["POSTGRESQL_JDBC_JAR"]
+    jars = [Path(variables.get(name) or GLUES_JARS[name]) for name in names]
+    return [jar for jar in jars if jar.is_file()]
 
 
 def client(service: str, variables: Mapping[str, str]) -> Any:

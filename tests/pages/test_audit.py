@@ -40,7 +40,7 @@ def test_only_what_glue_pins_is_glues():
     [
         ([package("ruff", "1")], "true", 0, "1 packages audited"),
         ([package("ruff", "1", "PYSEC-3")], "", 1, "vulnerable: ruff 1: PYSEC-3"),
-        ([package("urllib3", "1.25.10", "PYSEC-1")], "true", 0, "as Glue 5.0 ships it (SECURITY.md): urllib3 1.25.10"),
+        ([package("urllib3", "1.25.10", "PYSEC-1")], "true", 0, "as Glue ships it (SECURITY.md): urllib3 1.25.10"),
         ([UNKNOWN], "", 0, "NOT AUDITED"),
         ([UNKNOWN], "true", 1, "NOT AUDITED"),
         ([], "true", 1, "NOT AUDITED"),
