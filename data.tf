@@ -155,9 +155,12 @@ locals {
 
   # Glue brings the driver of PostgreSQL, so one has to be named for the other databases alone.
   names_driver = can(local.common_json.connection.jdbc_driver) || !alltrue([for entry in values(local.entries) : try(entry.Database.dbtype == "postgresql", false)])
+  driver_class = try(tostring(local.common_json.connection.jdbc_driver.class_name), "")
+  # From 6.0 on Glue has MariaDB's driver itself, and another version must not lie beside it on the class path.
+  glue_has_mariadb = local.driver_class == "org.mariadb.jdbc.Driver" && try(local.common_json.Glue.glue_version == "6.0", false)
   driver = {
-    class_name = try(tostring(local.common_json.connection.jdbc_driver.class_name), "")
-    jar_uri    = try(tostring(local.common_json.connection.jdbc_driver.jar_uri), "")
+    class_name = local.driver_class
+    jar_uri    = local.glue_has_mariadb ? "" : try(tostring(local.common_json.connection.jdbc_driver.jar_uri), "")
   }
   # The subnets by their zones; the job's connections are listed in this order.
   subnets = concat(
@@ -172,8 +175,8 @@ locals {
         text  = "connection.jdbc_driver.class_name is \"${local.driver.class_name}\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver"
       },
       {
-        wrong = local.names_driver && !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && try(fileexists(local.driver.jar_uri), false)) && !(local.driver.jar_uri == "" && local.driver.class_name == "com.mysql.cj.jdbc.Driver")
-        text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)"
+        wrong = local.names_driver && !can(regex("^s3://[a-z0-9][a-z0-9.-]+/.+\\.jar$", local.driver.jar_uri)) && !(endswith(local.driver.jar_uri, ".jar") && try(fileexists(local.driver.jar_uri), false)) && !(local.driver.jar_uri == "" && (local.glue_has_mariadb || local.driver_class == "com.mysql.cj.jdbc.Driver"))
+        text  = "connection.jdbc_driver.jar_uri is \"${local.driver.jar_uri}\": must be s3://bucket/driver.jar or a .jar file here (what Glue has may go without: com.mysql.cj.jdbc.Driver, from Glue 6.0 on org.mariadb.jdbc.Driver)"
       },
       {
         wrong = can(local.common_json.connection.further_subnets) && !alltrue(try([

@@ -35,7 +35,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
   assert {
     condition = tolist(local.errors) == tolist([
       "${var.common_settings_file}: connection.jdbc_driver.class_name is \"org.mariadb.Driver\": must be org.mariadb.jdbc.Driver or com.mysql.cj.jdbc.Driver",
-      "${var.common_settings_file}: connection.jdbc_driver.jar_uri is \"nowhere.jar\": must be s3://bucket/driver.jar or a .jar file here (only com.mysql.cj.jdbc.Driver may go without, Glue has it)",
+      "${var.common_settings_file}: connection.jdbc_driver.jar_uri is \"nowhere.jar\": must be s3://bucket/driver.jar or a .jar file here (what Glue has may go without: com.mysql.cj.jdbc.Driver, from Glue 6.0 on org.mariadb.jdbc.Driver)",
       "${var.common_settings_file}: tags must be an object of at most 48 strings, without Project and ManagedBy, which are set here, and without names that begin with aws:",
       "${var.common_settings_file}: alarm_emails must be a list of e-mail addresses",
       "${var.common_settings_file}: kms_key_arns must be a list of ARNs of KMS keys",
@@ -55,7 +55,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.Case and configs.case differ only in case, and IAM roles do not",
       "${var.configs_file}: configs.list_over_output and configs.list_over_output write the same output s3://lake/out/list_over_output.csv",
       "${var.configs_file}: configs.twice_a and configs.twice_b write the same output s3://lake/out/twice.csv",
-      "${var.common_settings_file}: Glue.glue_version is \"4.0\": must be 5.0 or 5.1 (the job is tested with 5.0)",
+      "${var.common_settings_file}: Glue.glue_version is \"4.0\": must be 5.0, 5.1 or 6.0",
       "${var.common_settings_file}: Glue.number_of_workers is 300: must be a whole number from 2 to 299",
       "${var.common_settings_file}: alarm_topic_arn is \"me@example.com\": must be the ARN of an SNS topic",
       "${var.common_settings_file}: artifact_bucket is \"A\": must be the name of a bucket",
@@ -197,6 +197,21 @@ run "a_zone_of_another_region_is_refused" {
     values = { name = "us-east-1" }
   }
   expect_failures = [data.aws_region.current]
+}
+
+run "glue_6_has_the_driver_of_mariadb_itself" {
+  command = plan
+  variables {
+    common_settings_file = "tests/terraform/glue_6_common_settings.json"
+  }
+  assert {
+    condition     = aws_glue_job.pipeline["second"].glue_version == "6.0" && aws_glue_connection.pipeline["second"].connection_properties["JDBC_DRIVER_CLASS_NAME"] == "org.mariadb.jdbc.Driver"
+    error_message = "The driver is still named."
+  }
+  assert {
+    condition     = !contains(keys(aws_glue_job.pipeline["second"].default_arguments), "--extra-jars") && !contains(keys(aws_glue_connection.pipeline["second"].connection_properties), "JDBC_DRIVER_JAR_URI")
+    error_message = "Another version of the driver must not lie beside Glue's own."
+  }
 }
 
 run "an_entry_becomes_one_pipeline" {
