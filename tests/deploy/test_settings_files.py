@@ -84,11 +84,11 @@ def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors
     [
         ({f"t{number}": "" for number in range(48)}, True),
         ({f"t{number}": "" for number in range(49)}, False),
-        ({"Team": 1}, False),
-        (["Team"], False),
-        ({"aws:team": "x"}, False),
-        ({"Project": "x"}, False),
-        ({"ManagedBy": "x"}, False),
+        pytest.param({"Team": 1}, False, marks=pytest.mark.long),
+        pytest.param(["Team"], False, marks=pytest.mark.long),
+        pytest.param({"aws:team": "x"}, False, marks=pytest.mark.long),
+        pytest.param({"Project": "x"}, False, marks=pytest.mark.long),
+        pytest.param({"ManagedBy": "x"}, False, marks=pytest.mark.long),
     ],
 )
 def test_tags_are_those_that_aws_takes_beside_ours(copy, tags, right):
@@ -109,12 +109,12 @@ SUBNET = "subnet-0123456789abcdef0"
         ([], True),
         ([{"subnet_id": SUBNET, "availability_zone": B}, {"subnet_id": SUBNET, "availability_zone": C}], True),
         ([{"subnet_id": "subnet", "availability_zone": B}], False),
-        ([{"subnet_id": SUBNET, "availability_zone": "b"}], False),
-        ([{"subnet_id": SUBNET}], False),
-        ([{"subnet_id": SUBNET, "availability_zone": B, "vpc": "x"}], False),
-        ([SUBNET], False),
-        ({"subnet_id": SUBNET, "availability_zone": B}, False),
-        (SUBNET, False),
+        pytest.param([{"subnet_id": SUBNET, "availability_zone": "b"}], False, marks=pytest.mark.long),
+        pytest.param([{"subnet_id": SUBNET}], False, marks=pytest.mark.long),
+        pytest.param([{"subnet_id": SUBNET, "availability_zone": B, "vpc": "x"}], False, marks=pytest.mark.long),
+        pytest.param([SUBNET], False, marks=pytest.mark.long),
+        pytest.param({"subnet_id": SUBNET, "availability_zone": B}, False, marks=pytest.mark.long),
+        pytest.param(SUBNET, False, marks=pytest.mark.long),
     ],
 )
 def test_further_subnets_are_checked_like_the_first(copy, further, right):

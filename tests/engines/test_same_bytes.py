@@ -24,7 +24,7 @@ from tests.conftest import NUMBERS
 from tests.engines.pairs import Pair, expectation, fill_table, make_pair, unmatched_list
 from tests.memory_s3 import MemoryS3
 
-EXAMPLES = 40  # on each database, by each driver; the soak has any number
+EXAMPLES = 25  # on each database, by each driver; the soak has any number
 SPARK_EXAMPLES = 1
 SERVERS = ("pipeline", "by_connector_j", "on_postgresql")
 CSV, LIST = "out/a.csv", "out/a.ids"
