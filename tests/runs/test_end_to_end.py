@@ -19,6 +19,7 @@ import glue_job
 from local.glue.deploy import ARTIFACTS, Pipeline, deploy
 from local.glue.service import client, read_definition, role_credentials, run_job, script_arguments
 from local.services.aws import Aws
+from local.services.processes import STOP_SECONDS
 from overlay.errors import JobError, SourceError, Verbatim
 from overlay.limits import Limits
 from reference import oracle
@@ -253,7 +254,7 @@ time.sleep(600)
         assert process.poll() is None
     assert processes_with(marker)
     process.send_signal(number)
-    assert process.wait(30) != 0
+    assert process.wait(3 * STOP_SECONDS) != 0  # the runner waits so long twice: for SIGTERM, then for SIGKILL
     deadline = time.monotonic() + 30
     while processes_with(marker) and time.monotonic() < deadline:
         time.sleep(0.2)
