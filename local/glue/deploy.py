@@ -60,14 +60,20 @@ class Pipeline:
         return f"rds-secret-{self.name}"
 
 
+def jar_path(server: type[MariaDB | PostgreSQL], variables: Mapping[str, str]) -> Path:
+    """Where the JDBC driver of a kind of server is, if it is installed."""
+    name, _, variable = DEBIAN_JARS[server]
+    return Path(variables.get(variable) or f"/usr/share/java/{name}")
+
+
 def jdbc_jar(server: type[MariaDB | PostgreSQL] = MariaDB) -> Path:
     """The JDBC driver of a kind of server.
 
     Raises:
         ServiceError: it is not installed.
     """
-    name, package, variable = DEBIAN_JARS[server]
-    jar = Path(os.environ.get(variable) or f"/usr/share/java/{name}")
+    _, package, variable = DEBIAN_JARS[server]
+    jar = jar_path(server, os.environ)
     if not jar.is_file():
         message = f"No JDBC driver at {jar}. Run: apt-get install {package}, or set {variable}."
         raise ServiceError(message)

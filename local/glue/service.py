@@ -19,6 +19,8 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from local.glue.deploy import jar_path
+from local.services.databases import MariaDB, PostgreSQL
 from local.services.processes import LOOPBACK, start_process, stop_process
 
 # Special parameters that Glue uses up itself (AWS Glue guide, "Using job parameters").
@@ -36,12 +38,6 @@ GLUES_OWN = frozenset(
         "--user-jars-first",
     }
 )
-# JDBC drivers on the class path of Glue itself, as Debian's, by the variable that names another: PostgreSQL's always,
-# MariaDB's from Glue 6.0 on.
-GLUES_JARS = {
-    "POSTGRESQL_JDBC_JAR": "/usr/share/java/postgresql.jar",
-    "MARIADB_JDBC_JAR": "/usr/share/java/mariadb-java-client.jar",
-}
 # A run here is short: it ends before a thorough compiler and a parallel collector have paid for their start.
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 # Spark takes `warn` for what pyspark starts, and says so, unless its gateway has a level of its own.
@@ -107,8 +103,8 @@ def run_job(
 
 def glues_jars(glue_version: str, variables: Mapping[str, str]) -> list[Path]:
     """The JDBC drivers that this version of Glue has itself, as far as they are installed here."""
-    names = list(GLUES_JARS) if glue_version >= "6.0" else ["POSTGRESQL_JDBC_JAR"]
-    jars = [Path(variables.get(name) or GLUES_JARS[name]) for name in names]
+    servers = [PostgreSQL, MariaDB] if glue_version >= "6.0" else [PostgreSQL]
+    jars = [jar_path(server, variables) for server in servers]
     return [jar for jar in jars if jar.is_file()]
 
 

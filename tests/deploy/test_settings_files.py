@@ -50,12 +50,13 @@ def copy(terraform, tmp_path_factory) -> Terraform:
     return terraform_copy
 
 
-def locals_of(copy: Terraform, *names: str) -> dict:
-    """Values of data.tf as Terraform itself evaluates them."""
-    expression = "jsonencode({" + ", ".join(f"{name} = local.{name}" for name in names) + "})"
+def errors_of(copy: Terraform, configs: dict, shared: dict) -> list[str]:
+    """What the plan says of two settings files, as Terraform itself evaluates data.tf."""
+    (copy.folder / "configs.json").write_text(json.dumps(configs))
+    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
     process = copy.start("console")
-    output, _ = process.communicate(expression.encode())
-    return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
+    output, _ = process.communicate(b"jsonencode(local.errors)")
+    return list(json.loads(json.loads(output.decode().strip().splitlines()[-1])))
 
 
 @pytest.mark.parametrize(
@@ -72,9 +73,7 @@ def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors
     shared["connection"]["jdbc_driver"] = driver
     if not driver:
         del shared["connection"]["jdbc_driver"]
-    (copy.folder / "configs.json").write_text(json.dumps({"configs": {name: entry}}))
-    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
-    messages = locals_of(copy, "errors")["errors"]
+    messages = errors_of(copy, {"configs": {name: entry}}, shared)
     assert [error.split(" is ")[0].rpartition(".")[2] for error in messages] == errors
     assert validator("common_settings").is_valid(shared)
 
@@ -93,9 +92,8 @@ def test_a_driver_is_named_where_a_database_needs_one(copy, name, driver, errors
 )
 def test_tags_are_those_that_aws_takes_beside_ours(copy, tags, right):
     shared = load(CASES / "common_settings.json") | {"tags": tags}
-    (copy.folder / "configs.json").write_text((CASES / "configs.json").read_text())
-    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
-    assert [error.split(": ")[1][:5] for error in locals_of(copy, "errors")["errors"]] == ([] if right else ["tags "])
+    errors = errors_of(copy, load(CASES / "configs.json"), shared)
+    assert [error.split(": ")[1][:5] for error in errors] == ([] if right else ["tags "])
     assert validator("common_settings").is_valid(shared) == right
 
 
@@ -120,19 +118,15 @@ SUBNET = "subnet-0123456789abcdef0"
 def test_further_subnets_are_checked_like_the_first(copy, further, right):
     shared = load(CASES / "common_settings.json")
     shared["connection"]["further_subnets"] = further
-    (copy.folder / "configs.json").write_text((CASES / "configs.json").read_text())
-    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
     text = "connection.further_subnets must be a list of objects, each with subnet_id and availability_zone as above"
-    assert locals_of(copy, "errors")["errors"] == ([] if right else [f"common_settings.json: {text}"])
+    assert errors_of(copy, load(CASES / "configs.json"), shared) == ([] if right else [f"common_settings.json: {text}"])
     assert validator("common_settings").is_valid(shared) == right
 
 
 def test_a_zone_has_one_subnet(copy):
     shared = load(CASES / "common_settings.json")
     shared["connection"]["further_subnets"] = [{"subnet_id": SUBNET, "availability_zone": zone} for zone in (B, B)]
-    (copy.folder / "configs.json").write_text((CASES / "configs.json").read_text())
-    (copy.folder / "common_settings.json").write_text(json.dumps(shared))
-    [error] = locals_of(copy, "errors")["errors"]
+    [error] = errors_of(copy, load(CASES / "configs.json"), shared)
     assert error.endswith("connection.further_subnets has a subnet in a zone that another one is in")
 
 
