@@ -72,7 +72,9 @@ class PostgreSQL(Dialect):
     def session(self, limits: Limits) -> str:
         """Spark's reader opens its transaction before this statement, so that one is made read only as well.
 
-        The driver asks for the time zone of the machine it runs on and for three further digits.
+        The driver asks for the time zone of the machine it runs on and for three further digits. What is PostgreSQL's
+        own goes before functions, operators, types and tables of the same name in any schema of the user's path; a
+        function that takes what it is given only after a conversion (`concat`) is called by its full name.
         """
         settings = (
             "default_transaction_read_only = on",
@@ -82,10 +84,13 @@ class PostgreSQL(Dialect):
             "IntervalStyle = 'postgres'",
             "extra_float_digits = 1",
             "bytea_output = 'hex'",
+            "quote_all_identifiers = off",
             f"idle_in_transaction_session_timeout = '{math.ceil(limits.client_seconds)}s'",
             f"lock_timeout = '{math.ceil(limits.lock_seconds)}s'",
         )
-        return "; ".join(f"SET {setting}" for setting in settings)
+        path = "pg_catalog.concat('pg_catalog, ', pg_catalog.current_setting('search_path'), ', pg_temp')"
+        own_first = f"SELECT pg_catalog.set_config('search_path', {path}, false)"
+        return "; ".join([*(f"SET {setting}" for setting in settings), own_first])
 
     def failure(self, state: str, code: int, text: str = "") -> Failure | None:
         """A server that has no entry in pg_hba.conf for a connection (for lack of TLS, or of the address) says 28000.
@@ -105,9 +110,13 @@ class PostgreSQL(Dialect):
         return f"E'{escaped}'"
 
     def text_expression(self, column: TableColumn) -> str:
-        """Cast to text, an address has a prefix length that is not printed otherwise."""
+        """Cast to text, an address has a prefix length that is not printed otherwise.
+
+        By full names, as Spark asks for the types of a query in a session that `session` has not prepared.
+        """
         name = self.quote_name(column.name)
-        return {"bytea": f"encode({name}, 'hex')", "inet": f"abbrev({name})"}.get(column.type, f"{name}::text")
+        functions = {"bytea": f"pg_catalog.encode({name}, 'hex')", "inet": f"pg_catalog.abbrev({name})"}
+        return functions.get(column.type, f"{name}::pg_catalog.text")
 
     def text(self, sql: str) -> str:
         return f"({sql})::text"
@@ -141,7 +150,7 @@ class PostgreSQL(Dialect):
         """Those in other schemas as `schema.table`."""
         schema, table = self.text_literal(name.schema), self.text_literal(name.table)
         return (
-            f"SELECT CASE nspname WHEN {schema} THEN relname ELSE concat(nspname, '.', relname) END AS name "
+            f"SELECT CASE nspname WHEN {schema} THEN relname ELSE pg_catalog.concat(nspname, '.', relname) END AS name "
             "FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
             f"WHERE {_IS_TABLE} AND (nspname = {schema} OR relname = {table})"
         )
@@ -167,7 +176,7 @@ class PostgreSQL(Dialect):
         """Of a partitioned table over all partitions."""
         return (
             f"WITH RECURSIVE tree (oid) AS ({self._oid(name)} UNION SELECT inhrelid FROM pg_inherits "
-            f"JOIN tree ON inhparent = tree.oid) SELECT div(SUM(pg_table_size(oid)), {max(rows, 1)}) FROM tree"
+            f"JOIN tree ON inhparent = tree.oid) SELECT SUM(pg_table_size(oid))::bigint / {max(rows, 1)} FROM tree"
         )
 
     def max_connections(self) -> str:

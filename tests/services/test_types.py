@@ -89,6 +89,61 @@ def test_every_type_is_the_databases_own_text_whatever_the_user_has_set(on_each,
     )
 
 
+SHADOWS = (  # of what our statements say, each wrong where it is taken for PostgreSQL's own
+    *(
+        f"CREATE FUNCTION {{0}}.{function} LANGUAGE sql AS $$SELECT {value}$$"
+        for function, value in {
+            "encode(bytea, pg_catalog.text) RETURNS pg_catalog.text": "'shadow'",
+            "abbrev(inet) RETURNS pg_catalog.text": "'shadow'",
+            "current_setting(pg_catalog.text) RETURNS pg_catalog.text": "'1'",
+            "set_config(pg_catalog.text, pg_catalog.text, boolean) RETURNS pg_catalog.text": "'shadow'",
+            "concat(pg_catalog.text, pg_catalog.text, pg_catalog.text) RETURNS pg_catalog.text": "'shadow'",
+            "concat(name, pg_catalog.text, name) RETURNS pg_catalog.text": "'shadow'",
+            "has_column_privilege(oid, smallint, pg_catalog.text) RETURNS boolean": "false",
+            "format_type(oid, integer) RETURNS pg_catalog.text": "'shadow'",
+            "div(numeric, integer) RETURNS numeric": "-1",
+            "never(integer, integer) RETURNS boolean": "false",
+        }.items()
+    ),
+    "CREATE OPERATOR {0}.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = {0}.never)",
+    "CREATE AGGREGATE {0}.count(*) (SFUNC = int8inc, STYPE = int8, INITCOND = '1000')",
+    "CREATE AGGREGATE {0}.sum(bigint) (SFUNC = int8pl, STYPE = int8, INITCOND = '1000')",
+    "CREATE DOMAIN {0}.text AS integer",
+    *(f"CREATE TABLE {{0}}.{table} ()" for table in ("pg_class", "pg_attribute", "pg_type", "pg_index", "pg_settings")),
+    'CREATE COLLATION {0}."C" FROM pg_catalog."en-x-icu"',
+    "GRANT USAGE ON SCHEMA {0} TO etl",
+    "GRANT SELECT ON ALL TABLES IN SCHEMA {0} TO etl",
+)
+
+
+@pytest.mark.parametrize("engine", ["driver", "spark"])
+def test_a_search_path_changes_neither_names_nor_values(on_postgresql, settings_of_the_user, engine):
+    """A schema of it may hold functions, operators, types, tables by the names of PostgreSQL's own."""
+    pipeline, name = on_postgresql, on_postgresql.name
+    pipeline.engine = engine
+    pipeline.put(b'{"id":"b"}\n{"id":"Z","n":1}')
+    pipeline.sql(
+        f"CREATE TABLE {name} (id citext PRIMARY KEY, n INT, b BYTEA, a INET, t TEXT, u UUID, m MONEY)",
+        f"INSERT INTO {name} VALUES ('b', 1, '\\x00ff', '::1', '日本', gen_random_uuid(), 1)",
+        f"INSERT INTO {name} VALUES ('C'), ('a')",
+        f"CREATE SCHEMA {name}_shadows",
+        *(statement.format(f"{name}_shadows") for statement in SHADOWS),
+    )
+
+    def read() -> tuple[object, ...]:
+        result = pipeline.run(unmatched_file=f"out/{name}.ids")
+        table = pipeline.describe()
+        described = table.names, table.unique, table.indexed, table.rows, table.row_bytes
+        return described, rows_of(pipeline), result.counts.as_dict(), result.unmatched_file, pipeline.output()
+
+    expected = read()
+    assert b"00ff,::1,\xe6\x97\xa5" in pipeline.output()
+    settings_of_the_user(f"search_path = {name}_shadows, public, pg_catalog", "quote_all_identifiers = on")
+    assert read() == expected
+    settings_of_the_user("search_path = ''")
+    assert read() == expected
+
+
 def test_types_behind_domains_of_any_depth_are_those_of_the_columns(on_postgresql):
     """Also of a column that is inherited or partitioned; an array of domains and a domain of arrays stay arrays."""
     pipeline, name = on_postgresql, on_postgresql.name
@@ -192,6 +247,20 @@ def test_neither_time_zone_nor_sql_mode_of_a_session_changes_a_value(by_each_dri
     session = f"SET time_zone = '+09:00', sql_mode = '{modes}'"
     with set_globally(pipeline, "init_connect", f'"{session}"'):
         assert rows_of(pipeline, **login) == expected
+
+
+def test_a_function_of_the_users_by_the_name_of_one_of_the_database_is_not_called(by_each_driver):
+    pipeline, name = by_each_driver, by_each_driver.name
+    functions = "hex", "lower", "st_astext", "length"
+    pipeline.sql(
+        f"CREATE TABLE {name} (id INT PRIMARY KEY, b BLOB, p POINT)",
+        f"INSERT INTO {name} VALUES (1, x'00ff', ST_GeomFromText('POINT(1 2)'))",
+        *(f"CREATE FUNCTION {f} (v LONGTEXT) RETURNS TEXT DETERMINISTIC RETURN 'shadow'" for f in functions),
+    )
+    try:
+        assert rows_of(pipeline) == [{"id": "1", "b": "00ff", "p": "POINT(1 2)"}]
+    finally:
+        pipeline.sql(*(f"DROP FUNCTION {function}" for function in functions))
 
 
 LARGE_VALUES = {  # of a number of bytes, by type

@@ -41,9 +41,9 @@ def test_text_expressions():
     assert MYSQL.text_expression(TableColumn("a", "bit", "bit(8)")) == "CAST(`a` + 0 AS CHAR CHARACTER SET utf8mb4)"
     assert MYSQL.text_expression(TableColumn("a", "binary", "binary(9)")) == "LOWER(HEX(`a`))"
     assert MYSQL.text_expression(TableColumn("a", "point", "point")) == "ST_AsText(`a`)"
-    assert POSTGRESQL.text_expression(TableColumn('a"b', "integer", "integer")) == '"a""b"::text'
-    assert POSTGRESQL.text_expression(TableColumn("a", "bytea", "bytea")) == "encode(\"a\", 'hex')"
-    assert POSTGRESQL.text_expression(TableColumn("a", "inet", "inet")) == 'abbrev("a")'
+    assert POSTGRESQL.text_expression(TableColumn('a"b', "integer", "integer")) == '"a""b"::pg_catalog.text'
+    assert POSTGRESQL.text_expression(TableColumn("a", "bytea", "bytea")) == "pg_catalog.encode(\"a\", 'hex')"
+    assert POSTGRESQL.text_expression(TableColumn("a", "inet", "inet")) == 'pg_catalog.abbrev("a")'
 
 
 @pytest.mark.parametrize(
