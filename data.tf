@@ -351,6 +351,7 @@ locals {
         { for option in ["notify"] : "--${option}" => entry.slack[option] if can(entry.slack[option]) },
         { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
+        { for option, value in try(entry.guard, {}) : "--guard_${option}" => tostring(value) },
       )
       max_hours_between_successes = try(entry.Monitoring.max_hours_between_successes, 0)
       duration_change_percent     = try(entry.Monitoring.duration_change_percent, 200)

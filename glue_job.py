@@ -25,12 +25,8 @@ def run(
 ) -> Result:
     """One run of the job, stage by stage.
 
-    Args:
-        argv: Arguments as Glue gives them to a script.
-        spark: The session.
-        commit: Tells Glue that the run is done; after it nothing can fail.
-        limits: Numbers that tests change.
-        stop: Knows of SIGTERM.
+    `argv` are arguments as Glue gives them to a script. `commit` tells Glue that the run is done; after it nothing can
+    fail. Tests pass other `limits`; `stop` knows of SIGTERM.
 
     Raises:
         JobError: the run failed; before the stage `commit` nothing is published then (`output_unsure` says otherwise).
@@ -45,7 +41,7 @@ def run(
             database = load_database(settings, secret)
             check_destination(settings)
 
-        with run.stage("source") as facts:
+        with run.stage("listing") as facts:
             objects = list_objects(settings)
             facts.update(objects=len(objects), bytes=sum(item.size for item in objects))
 
@@ -53,15 +49,17 @@ def run(
             table = describe_table(spark, database, settings)
             facts.update(columns=len(table.columns), rows=table.rows)
 
-        engine = run.choose_engine(objects, table)
-
         with run.stage("source") as facts:
+            engine = run.choose_engine(objects, table)
             source = engine.read_source()
             facts.update(records=source.records, columns=len(source.columns))
 
         with run.stage("overlay") as facts:
             counts = engine.overlay()
             facts.update(plan=engine.plan.name, matched=counts.matched, unmatched=counts.unmatched)
+
+        with run.stage("guard") as facts:
+            facts.update(findings=run.check_guard(counts, engine.columns))
 
         with run.stage("publish") as facts:
             output = engine.publish()

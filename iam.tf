@@ -72,7 +72,7 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "KeepReport"
         Action   = ["s3:GetObject", "s3:PutObject"]
-        Resource = ["${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}.report.json"]
+        Resource = [for report in ["report.json", "report.html", "dry-run.report.json", "dry-run.report.html"] : "${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}.${report}"]
       },
       {
         Sid      = "FindLeftUploads"

@@ -5,6 +5,7 @@ hint in English or Japanese, or plain data, which is how an error that a Spark w
 """
 
 import difflib
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -47,6 +48,11 @@ class Message(NamedTuple):
 def phrase(code: str, /, **details: Detail) -> Phrase:
     """Words for a detail of a JobError: an entry of `PHRASES`, whose own details may be phrases, too."""
     return Phrase(code, details)
+
+
+def joined(phrases: Iterable[Phrase]) -> Phrase:
+    """Several phrases as one; there is at least one."""
+    return functools.reduce(lambda first, second: phrase("and", first=first, second=second), phrases)
 
 
 def library_words(english: str) -> Detail:

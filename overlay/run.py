@@ -20,8 +20,10 @@ from overlay import aws
 from overlay.engines.choice import ChosenEngine
 from overlay.engines.engine import Inputs, Output
 from overlay.engines.spark import end_jobs, running_jobs
-from overlay.errors import JobError, Stopped, Verbatim
+from overlay.errors import JobError, OutputError, Stopped, Verbatim, joined
 from overlay.limits import Limits
+from overlay.merge import Counts
+from overlay.report.guard import find_implausible
 from overlay.report.metrics import put_metrics
 from overlay.report.result import Result, is_news
 from overlay.report.run_report import Reporter, utc_now
@@ -160,6 +162,21 @@ class Run:
         engine = self._engine = ChosenEngine(inputs)
         return engine
 
+    def check_guard(self, counts: Counts, columns: Sequence[str]) -> int:
+        """How much the guard finds implausible in an output that it lets pass.
+
+        Raises:
+            OutputError: it finds something; not in a dry run and with `--guard off`, which tell it as a warning.
+        """
+        assert self._reporter
+        settings, last = self.settings, self._reporter.last
+        if settings.guard.is_set and not last.success:
+            LOG.info("the guard compares nothing, as there is no report of a success at %s", settings.report_key)
+        self._findings = find_implausible(settings.guard, counts, columns, last.success)
+        if self._findings and settings.guard.enabled and not settings.dry_run:
+            raise OutputError("guard_tripped", output=Verbatim(settings.destination), problem=joined(self._findings))
+        return len(self._findings)
+
     def succeed(self, output: Output) -> Result:
         """Tells the log, the run report, Slack and the metrics of a success; nothing here can fail the run."""
         assert self._secret and self._reporter
@@ -169,7 +186,8 @@ class Run:
         if is_news(self.settings, result, self._reporter.last):
             message = success_message(self.settings, result, self._reporter.last, aws.region())
             post_to_slack(self._secret.slack_webhook, message, self._limits)
-        put_metrics(self.settings.job_name, self.stage, result, self._limits)
+        if not self.settings.dry_run:
+            put_metrics(self.settings.job_name, self.stage, result, self._limits)
         return result
 
     def _result(self, output: Output) -> Result:
@@ -188,6 +206,8 @@ class Run:
             plan=self._engine.plan.name,
             plan_reason=self._engine.plan.reason,
             seconds=round(self.stage.seconds, 1),
+            dry_run=settings.dry_run,
+            findings=self._findings,
         )
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
@@ -244,7 +264,8 @@ class Run:
         failure.reported = post_to_slack(webhook or "", message, self._limits, seconds)
         if self._reporter:
             self._reporter.failure(failure)
-        put_metrics(self._arguments.get("JOB_NAME", "?"), self.stage, None, self._limits)
+        if self._arguments.get("dry_run") != "true":
+            put_metrics(self._arguments.get("JOB_NAME", "?"), self.stage, None, self._limits)
 
 
 def telling_line(text: str) -> str:

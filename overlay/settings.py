@@ -22,6 +22,9 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "csv_line_ending": tuple(LINE_ENDINGS),
     "csv_quote": ("minimal", "all"),
     "csv_escape_formulas": ("true", "false"),
+    "guard": ("on", "off"),
+    "guard_same_columns": ("true", "false"),
+    "dry_run": ("true", "false"),
 }
 
 
@@ -40,6 +43,22 @@ class CsvFormat:
     def codec(self) -> str:
         """Of the rows; the byte order mark of `utf-8-sig` belongs to the header alone."""
         return "utf-8" if self.encoding == "utf-8-sig" else self.encoding
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What keeps an output from being replaced that is implausible beside that of the last success."""
+
+    enabled: bool = True  # a run may be let pass by `--guard off`
+    max_drop_percent: int | None = None  # records fewer than in the last success; None: not compared, as the next ones
+    min_match_percent: int | None = None  # of the records, those whose id the table has
+    max_unmatched_percent: int | None = None  # of the rows, those whose id no record has
+    same_columns: bool = False  # of the output, in the same order
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the entry asks for anything."""
+        return self != Guard(self.enabled)
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,9 @@ class Settings:
     unmatched_file: str = ""  # the key, beside the output, of the list of all ids that only the table has; or none
     records_at: str = ""  # names joined by dots that lead to the array of records in an object; empty: they are all
     engine: str = "auto"  # what carries the data, one of CHOICES
+    dry_run: bool = False  # all of a run, but nothing is written beside a run report of its own
     csv: CsvFormat = CsvFormat()
+    guard: Guard = Guard()
     limits: Limits = LIMITS
 
     @property
@@ -82,17 +103,30 @@ class Settings:
     @property
     def report_key(self) -> str:
         """The key of the run report, beside the output."""
-        return f"{self.destination_file}.report.json"
+        return self.report_keys[0]
+
+    @property
+    def report_keys(self) -> tuple[str, str, str, str]:
+        """The keys of the run report, of its page, and of those that a dry run leaves beside them."""
+        report, dry = f"{self.destination_file}.report", f"{self.destination_file}.dry-run.report"
+        return f"{report}.json", f"{report}.html", f"{dry}.json", f"{dry}.html"
+
+    @property
+    def own_report_keys(self) -> tuple[str, str]:
+        """The keys that this run writes its report and its page to."""
+        return self.report_keys[2:] if self.dry_run else self.report_keys[:2]
 
 
-_ARGUMENTS = [item for item in fields(Settings) if item.name not in {"job_name", "run_id", "csv", "limits"}]
+_ARGUMENTS = [item for item in fields(Settings) if item.name not in {"job_name", "run_id", "csv", "guard", "limits"}]
+_PERCENTS = ("max_drop_percent", "min_match_percent", "max_unmatched_percent")
 REQUIRED_ARGUMENTS = ("JOB_NAME", *(item.name for item in _ARGUMENTS if item.default is MISSING))
 OPTIONAL_ARGUMENTS = (
     *(item.name for item in _ARGUMENTS if item.default is not MISSING),
     *(f"csv_{option.name}" for option in fields(CsvFormat)),
+    *("guard", "guard_same_columns", *(f"guard_{name}" for name in _PERCENTS)),
 )
 _OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
-_TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections"} | {"run_id"}  # taken as they are
+_TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections", "dry_run"} | {"run_id"}  # taken as they are
 _KEPT = (*_OURS, "JOB_RUN_ID", "custom-logGroup-prefix")
 _SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
 # In snake_case, though "internal to AWS Glue" (AWS Glue guide, job parameters), or seen to be passed by it.
@@ -165,7 +199,9 @@ def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS) -> Sett
     settings = Settings(
         job_name=arguments["JOB_NAME"],
         csv=csv_format(arguments),
+        guard=_guard(arguments),
         max_connections=int(arguments.get("max_connections", "0")),
+        dry_run=arguments.get("dry_run") == "true",
         limits=limits,
         **{name: value for name, value in arguments.items() if name in _TEXTS},
     )
@@ -191,6 +227,16 @@ def _check_values(arguments: Mapping[str, str]) -> None:
             raise _invalid(name, value, Verbatim(" / ".join(choices)))
     if not re.fullmatch("[1-9][0-9]{0,4}", count := arguments.get("max_connections", "1")):
         raise _invalid("max_connections", count, phrase("count"))
+
+
+def _guard(arguments: Mapping[str, str]) -> Guard:
+    percents = {name: arguments[f"guard_{name}"] for name in _PERCENTS if f"guard_{name}" in arguments}
+    for name, percent in percents.items():
+        if not re.fullmatch("[0-9]{1,2}|100", percent):
+            raise _invalid(f"guard_{name}", percent, phrase("percent"))
+    same_columns = arguments.get("guard_same_columns") == "true"
+    numbers = {name: int(percent) for name, percent in percents.items()}
+    return Guard(arguments.get("guard") != "off", **numbers, same_columns=same_columns)
 
 
 def csv_format(arguments: Mapping[str, str]) -> CsvFormat:
@@ -225,9 +271,9 @@ def _check_outputs(settings: Settings) -> None:
             if key and is_source_key(key, settings.source_key):
                 output = Verbatim(f"s3://{bucket}/{key}")
                 raise _conflict(phrase("output_is_source", name=Verbatim(name), output=output, source=source))
-        if settings.source_key == settings.report_key:
+        if settings.source_key in settings.report_keys:
             raise _conflict(phrase("report_is_source", report=source))
-    if settings.unmatched_file in {settings.destination_file, settings.report_key}:
+    if settings.unmatched_file in {settings.destination_file, *settings.report_keys}:
         raise _conflict(phrase("list_is_output", key=Verbatim(settings.unmatched_file)))
 
 

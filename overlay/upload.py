@@ -58,6 +58,7 @@ class UploadTarget:
     key: str
     upload_id: str = ""  # empty before the multipart upload was begun
     fingerprint: bool = False  # whether somebody will ask if the contents changed
+    dry: bool = False  # whether nothing is to be sent
 
     @property
     def url(self) -> str:
@@ -137,6 +138,17 @@ class MultipartUpload:
                 LOG.warning("Upload %s to %s was not aborted: %s", upload, self.target.url, type(failure).__name__)
 
 
+class DryUpload:
+    """What a dry run has in the place of a multipart upload: its parts are made, and not sent."""
+
+    def __init__(self, target: UploadTarget) -> None:
+        self.target = target
+
+    def complete(self, parts: Sequence[Part], rows: int) -> Published:
+        """What would have become visible."""
+        return _published(self.target, parts, rows, "")
+
+
 def put_whole(s3: Any, target: UploadTarget, content_type: str, data: bytes, rows: int) -> Published:
     """Makes a small object by one PutObject; before nothing was sent, so there is nothing to abort.
 
@@ -194,7 +206,7 @@ def send(
     The stack aborts what is not completed.
     """
     first = list(itertools.islice(parts, 2))
-    if len(first) == 1 and len(first[0]) <= settings.limits.put_bytes_max:
+    if len(first) == 1 and len(first[0]) <= settings.limits.put_bytes_max and not settings.dry_run:
         return partial(put_whole, s3, _target(s3, settings, key), content_type(settings.csv), bytes(first[0]))
     upload = begin_upload(stack, s3, settings, key)
     numbered = enumerate(itertools.chain(first, parts), 1)
@@ -203,20 +215,26 @@ def send(
 
 def _target(s3: Any, settings: Settings, key: str) -> UploadTarget:
     """Where an object goes, once what killed runs left there is gone."""
-    target = UploadTarget(settings.destination_bucket, key, fingerprint=settings.notify == "on_change")
-    abort_leftovers(s3, target, settings.limits)
+    on_change, dry = settings.notify == "on_change", settings.dry_run
+    target = UploadTarget(settings.destination_bucket, key, fingerprint=on_change, dry=dry)
+    if not dry:
+        abort_leftovers(s3, target, settings.limits)
     return target
 
 
-def begin_upload(stack: ExitStack, s3: Any, settings: Settings, key: str) -> MultipartUpload:
+def begin_upload(stack: ExitStack, s3: Any, settings: Settings, key: str) -> MultipartUpload | DryUpload:
     """Begins the upload of one object of the output; the stack aborts it where it is not completed."""
     target = _target(s3, settings, key)
+    if target.dry:
+        return DryUpload(target)
     upload = MultipartUpload(s3, target, content_type(settings.csv), settings.limits.aws_brief)
     return stack.enter_context(upload)
 
 
 def send_part(s3: Any, target: UploadTarget, number: int, data: bytes | bytearray) -> Part:
     """Uploads one part; raises OutputError where the bucket is gone, AwsError where S3 denied the call or failed."""
+    if target.dry:
+        return _part(target, number, "", data)
     with _output_errors(target):
         answer = s3.upload_part(Body=data, UploadId=target.upload_id, PartNumber=number, **target.object)
     return _part(target, number, answer["ETag"], data)

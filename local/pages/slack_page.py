@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from local.pages.report import HEAD
+from overlay.report.page import HEAD
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1d1c1d; --soft: #616061; --line: #dddddd; --link: #1264a3;

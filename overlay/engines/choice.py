@@ -54,6 +54,11 @@ class ChosenEngine:
         """See `Engine`."""
         return self._engine.plan
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Engine`."""
+        return self._engine.columns
+
     def read_source(self) -> SourceFacts:
         """See `Engine`."""
         try:

@@ -70,6 +70,7 @@ class DriverEngine:
         check_source(facts, self._settings)
         tables = [pa.Table.from_batches([batch]) for batch in batches]
         self._source = pa.concat_tables(tables, promote_options="default")
+        self.columns = merged_columns(columns, self._table.names)
         ids = self._source.column(self._settings.key).combine_chunks()
         self._matches = self._as_matches(ids)
         self._reader.set_matches(self._matches)
@@ -98,8 +99,7 @@ class DriverEngine:
 
     def publish(self) -> Output:
         """Formats and uploads slice by slice, while the next ones are formatted."""
-        columns = merged_columns(self._source.column_names, self._table.names)
-        settings, limits = self._settings, self._limits
+        columns, settings, limits = self.columns, self._settings, self._limits
         with ExitStack() as stack:
             complete = self._send(stack, settings.destination_file, columns, self._lines(columns))
             unmatched = None

@@ -68,9 +68,11 @@ class Engine(Protocol):
 
     Attributes:
         plan: Once the table is read.
+        columns: Of the output, once the source is read.
     """
 
     plan: Plan
+    columns: tuple[str, ...]
 
     def read_source(self) -> SourceFacts:
         """Reads and parses the source.

@@ -107,6 +107,7 @@ class SparkEngine:
             hashes = [np.frombuffer(hashes, np.uint32).astype(np.uint64) << np.uint64(32) for _, hashes in facts]
             self._filter = keys.KeyFilter.of_hashes(hashes)
         check_source(self._facts, self._settings)
+        self.columns = merged_columns(self._facts.columns, self._table.names)
         return self._facts
 
     def _over_ranges(self) -> DataFrame:
@@ -142,7 +143,7 @@ class SparkEngine:
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
         overlay, form = workers.overlay_joined, self._settings.csv
         lines = _mapped(joined, workers.LINES, overlay, self._reading, source.columns, form, bin_rows)
-        self._lines = self._kept(lines, merged_columns(source.columns, table.names), running=True)
+        self._lines = self._kept(lines, self.columns, running=True)
         rows = self._lines.frame.where("message IS NOT NULL").select("message").collect()
         counts = sum(map(counts_from_data, _checked(json.loads(row.message) for row in rows)), Counts())
         limit, integer = self._limits.unmatched_ids, table.key.is_integer

@@ -32,10 +32,8 @@ def put_metrics(job: str, progress: Stages, result: Result | None, limits: Limit
         counts = result.counts.as_dict()
         data += [_metric(job, metric, counts[name], "Count") for metric, name in COUNT_METRICS.items()]
         data.append(_metric(job, "OutputBytes", result.bytes, "Bytes"))
-    seconds: dict[str, float] = {}
-    for stage in progress.stages:  # which may come twice
-        seconds[stage["stage"]] = seconds.get(stage["stage"], 0) + stage["seconds"]
-    data += [_metric(job, "StageSeconds", total, "Seconds", Stage=stage) for stage, total in seconds.items()]
+    for stage in progress.stages:
+        data.append(_metric(job, "StageSeconds", stage["seconds"], "Seconds", Stage=stage["stage"]))
 
     def put() -> None:
         client("cloudwatch", limits.aws_brief).put_metric_data(Namespace=NAMESPACE, MetricData=data)

@@ -1,6 +1,7 @@
-"""The run report, an object of JSON beside the output for programs and the next run (schemas/run_report.schema.json).
+"""The run report beside the output: JSON for programs and the next run, and the same as a page for people.
 
-In goes a Result or a JobError, out goes the object; from the one that the run before left comes a LastRun.
+In goes a Result or a JobError, out go the objects (schemas/run_report.schema.json, `page`); from the one that the run
+before left comes a LastRun.
 Nothing here fails a run or holds it for long.
 """
 
@@ -14,6 +15,7 @@ from botocore.exceptions import ClientError
 from overlay.aws import client, error_code, within
 from overlay.errors import JobError
 from overlay.report.metrics import COUNT_METRICS
+from overlay.report.page import render
 from overlay.report.result import LastRun, Result, Stages, collect_news, collect_warnings
 from overlay.settings import Settings
 
@@ -22,6 +24,7 @@ LOG = logging.getLogger(__name__)
 _FACTS = ("engine", "engine_reason", "plan", "plan_reason", "source_bytes", "unmatched_ids", "unmatched_file")
 # A role that may not list gets 403 for what is not there.
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied"})
+HISTORY_RUNS = 14  # that a report knows of, itself among them
 
 
 def utc_now() -> str:
@@ -40,9 +43,12 @@ def parse_report(data: bytes) -> LastRun:
     since, success = report["failing_since"] or "", report["last_success"] or {}
     if since:
         datetime.fromisoformat(since)
-    if success and type(success["source_records"]) is not int:
-        raise ValueError("last_success.source_records")
-    return LastRun(since, success)
+    numbers = [success["source_records"], *success.get("counts", {}).values()] if success else []
+    history = report.get("history", [])
+    numbers += [run["seconds"] for run in history]
+    if not all(type(number) in {int, float} for number in numbers):
+        raise ValueError("a count is no number")
+    return LastRun(since, success, list(history))
 
 
 class Reporter:
@@ -57,11 +63,12 @@ class Reporter:
     def success(self, result: Result) -> None:
         """Writes the report of a run that published its output."""
         end_time, facts = utc_now(), result.as_dict()
+        counts = {name: facts[name] for name in COUNT_METRICS.values()}
         warnings = collect_warnings(result, self.last, self._settings.language)
         self._write(
             end_time,
             status="succeeded",
-            counts={name: facts[name] for name in COUNT_METRICS.values()},
+            counts=counts,
             columns=[
                 {"name": name, "source": source, "table": table, "empty": empty}
                 for name, (source, table, empty) in zip(result.columns, facts["coverage"], strict=True)
@@ -73,6 +80,8 @@ class Reporter:
                 "run_id": self._settings.run_id,
                 "ended": end_time,
                 "source_records": result.counts.source_records,
+                "counts": counts,
+                "columns": result.columns,
                 "news": collect_news(result, self.last),
             },
         )
@@ -104,7 +113,10 @@ class Reporter:
             return LastRun()
 
     def _write(self, end_time: str, **facts: Any) -> None:
-        settings, progress = self._settings, self._progress
+        settings, progress, seconds = self._settings, self._progress, round(self._progress.seconds, 3)
+        counts = facts.get("counts", {})
+        run = {"ended": end_time, "status": facts["status"], "seconds": seconds}
+        run |= {name: counts.get(name) for name in ("source_records", "matched", "unmatched")}
         report = {
             "version": 1,
             "job": settings.job_name,
@@ -112,18 +124,23 @@ class Reporter:
             "language": settings.language,
             "started": progress.started,
             "ended": end_time,
-            "seconds": round(progress.seconds, 3),
+            "seconds": seconds,
+            "dry_run": settings.dry_run,
             "stages": progress.stages,
             "source": settings.source,
             "destination": settings.destination,
             "error": None,
             "failing_since": None,
+            "history": [*self.last.history[1 - HISTORY_RUNS :], run],
             **facts,
         }
         # A lone surrogate, which JSON may hold and UTF-8 lacks, becomes an escape.
         body = json.dumps(report, ensure_ascii=False, indent=1).encode(errors="backslashreplace")
+        bucket, (key, page_key) = settings.destination_bucket, settings.own_report_keys
 
         def put() -> None:
-            self._client.put_object(Body=body, ContentType="application/json", **self._object)
+            self._client.put_object(Bucket=bucket, Key=key, Body=body, ContentType="application/json")
+            page = render(report).encode(errors="backslashreplace")
+            self._client.put_object(Bucket=bucket, Key=page_key, Body=page, ContentType="text/html; charset=utf-8")
 
         within(self._limits.report_seconds, "writing the run report", put)

@@ -15,7 +15,19 @@ from overlay.aws import within
 from overlay.errors import JobError
 from overlay.limits import Limits
 from overlay.report.result import LastRun, Result, Stages, collect_warnings
-from overlay.report.slack_text import Console, as_code, clip, date_text, duration, link, share, size_text, texts
+from overlay.report.slack_text import (
+    DRY_MARK,
+    Console,
+    as_code,
+    change,
+    clip,
+    date_text,
+    duration,
+    link,
+    share,
+    size_text,
+    texts,
+)
 from overlay.secret import hide_webhook
 from overlay.settings import Settings, language_of
 
@@ -31,15 +43,20 @@ _SERVER_ERRORS = 500  # HTTP status, and all above
 
 
 def success_message(settings: Settings, result: Result, last: LastRun, region: str) -> dict[str, Any]:
-    """The message of a run that published its output; `region` is for links to the console, empty outside AWS."""
+    """The message of a run that published its output; `region` is for links to the console, empty outside AWS.
+
+    That of a dry run has no link to an output, as what is there is of another run.
+    """
     language, bucket = settings.language, settings.destination_bucket
     words, console, counts = texts(language), Console(region), result.counts
+    since = {name: change(getattr(counts, name), last.count(name)) for name in ("source_records", "unmatched")}
+    since = {name: words["since_last"].format(change=text) if text else "" for name, text in since.items()}
     summary = {
-        words["source_records"]: f"{counts.source_records:,}",
+        words["source_records"]: f"{counts.source_records:,}{since['source_records']}",
         words["matched"]: share(counts.matched, counts.source_records),
         words["source_only"]: share(counts.source_only, counts.source_records),
         words["filled_cells"]: share(counts.filled_cells, counts.source_records * len(result.columns)),
-        words["unmatched_rows"]: share(counts.unmatched, counts.table_rows),
+        words["unmatched_rows"]: share(counts.unmatched, counts.table_rows) + since["unmatched"],
         words["seconds"]: duration(result.seconds, language),
     }
     choices = ((result.engine, result.engine_reason), (result.plan, result.plan_reason))
@@ -47,16 +64,19 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
         words["engine"]: " · ".join(f"{name} ({words[reason]})" if reason else name for name, reason in choices),
         words["output"]: f"{as_code(result.output, NAME_LIMIT)}\n{size_text(result.bytes, language)}",
     }
-    paragraphs = _unmatched_paragraph(settings, result, console)
+    paragraphs = _unmatched_paragraph(settings, result, last, console)
     paragraphs += collect_warnings(result, last, language).values()
+    if settings.guard.is_set and not last.success:
+        paragraphs.append(words["guard_first"])
+    dry = result.dry_run
     return _message(
-        _header("success", language, settings.job_name),
+        _header("dry_run" if dry else "success", language, settings.job_name),
         [_facts_section(facts), *({"text": _mrkdwn(text)} for text in paragraphs)],
         [
             _run_note(settings.run_id, language),
             link(console.run(settings.job_name, settings.run_id), words["open_run"]),
-            link(console.object(bucket, settings.destination_file), words["open_output"]),
-            link(console.object(bucket, settings.report_key), words["open_report"]),
+            link(console.object(bucket, "" if dry else settings.destination_file), words["open_output"]),
+            link(console.object(bucket, settings.own_report_keys[1]), words["open_report"]),
         ],
         " · ".join(f"{name} {value}" for name, value in summary.items()),
     )
@@ -87,8 +107,9 @@ def failure_message(
     # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise: Glue writes to the groups
     # <prefix>/output and <prefix>/error.
     log_prefix = arguments.get("custom-logGroup-prefix", f"/aws-glue/jobs/{job}")
+    header = _header("failure", language, job, words[progress.stage])
     return _message(
-        _header("failure", language, job, words[progress.stage]),
+        f"{DRY_MARK} {header}" if arguments.get("dry_run") == "true" else header,
         [*({"text": text} for text in paragraphs), _facts_section(facts)],
         [
             _run_note(run_id, language),
@@ -111,16 +132,20 @@ def _message(title: str, sections: Sequence[Mapping[str, Any]], notes: Sequence[
     return {"text": f"{title}\n{summary}", "blocks": blocks}
 
 
-def _unmatched_paragraph(settings: Settings, result: Result, console: Console) -> list[str]:
-    """The paragraph of ids that only the table has, with a link to the list of all; none without such ids."""
+def _unmatched_paragraph(settings: Settings, result: Result, last: LastRun, console: Console) -> list[str]:
+    """The paragraph of ids that only the table has, with a link to the list of all; none without such ids.
+
+    No warning where the last success had some, too.
+    """
     words, counts = texts(settings.language), result.counts
     if not counts.unmatched:
         return []
     ids = ", ".join(as_code(key, ID_LIMIT) for key in counts.unmatched_ids)
     more = counts.unmatched - len(counts.unmatched_ids)
-    text = words["unmatched"].format(count=f"{counts.unmatched:,}", ids=ids)
+    mark = "ℹ️" if last.count("unmatched") else "⚠️"
+    text = words["unmatched"].format(mark=mark, count=f"{counts.unmatched:,}", ids=ids)
     text += words["more"].format(count=f"{more:,}") if more > 0 else ""
-    url = console.object(settings.destination_bucket, settings.unmatched_file)
+    url = console.object(settings.destination_bucket, "" if result.dry_run else settings.unmatched_file)
     return ["\n".join(filter(None, (text, link(url, words["open_list"]))))]
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from overlay.errors import catalogue
 from overlay.limits import MIB
 
+DRY_MARK = "🧪"  # before what a dry run says
 LINK_LIMIT = 1_200  # characters of a URL
 # What moves the cursor, begins a line or turns the direction of text: none of it is visible, all of it can deceive.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
@@ -70,6 +71,17 @@ def share(part: int, whole: int) -> str:
     else:
         about = f"{percent:.1f}"
     return f"{part:,} ({slack_escape(about)}%)"
+
+
+def change(now: int, before: int | None) -> str:
+    """Writes how a count differs from an earlier one: `+1.2%`, `±0`, as a number where it is hardly a percentage."""
+    if before is None:
+        return ""
+    difference = now - before
+    percent = 100 * difference / before if before else 0.0
+    if abs(percent) < _LEAST_PERCENT:
+        return f"{difference:+,}" if difference else "±0"
+    return f"{percent:+,.1f}%"
 
 
 def duration(seconds: float, language: str) -> str:

@@ -52,11 +52,11 @@ def list_objects(settings: Settings) -> list[SourceObject]:
     """Lists the objects that `source_key` means, in the order of their keys; a SourceError where there is none.
 
     One key is listed too: unlike HEAD, a list tells a missing object from a denied one to a role that may list no more
-    than this prefix. The report of the last run is left out, where it lies among them, and so is what its writer hides
-    from readers (`_SUCCESS`, `_committed_1`, `.part`), as Spark does (InMemoryFileIndex 3.5).
+    than this prefix. Reports of runs are left out, where they lie among them, and so is what its writer hides from
+    readers (`_SUCCESS`, `_committed_1`, `.part`), as Spark does (InMemoryFileIndex 3.5).
     """
     bucket, pattern = settings.source_bucket, settings.source_key
-    report = settings.report_key if bucket == settings.destination_bucket else ""
+    ours = settings.report_keys if bucket == settings.destination_bucket else ()
     paginator = client("s3", settings.limits.aws).get_paginator("list_objects_v2")
     missing = SourceError("source_missing", url=Verbatim(settings.source))
     with aws_errors("s3:ListBucket", settings.source, dict.fromkeys(_GONE, missing)):
@@ -65,7 +65,7 @@ def list_objects(settings: Settings) -> list[SourceObject]:
     objects = [
         SourceObject(bucket, key, item["Size"], item["ETag"], settings.records_at)
         for item in listed
-        if is_source_key(key := item["Key"], pattern) and not key.endswith("/") and key != report
+        if is_source_key(key := item["Key"], pattern) and not key.endswith("/") and key not in ours
     ]
     readable = [item for item in objects if not _is_hidden(item.key, pattern)]
     if len(readable) < len(objects):

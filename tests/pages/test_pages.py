@@ -15,6 +15,7 @@ import pytest
 from local.__main__ import main
 from local.pages import browser, report, slack_page
 from local.services.processes import ServiceError
+from overlay.report.page import render
 from overlay.report.result import LastRun
 from overlay.report.slack import success_message
 from overlay.settings import make_settings
@@ -36,7 +37,7 @@ REPORT = {
     "ended": "2026-11-24T18:01:00Z",
     "seconds": 60.0,
     "stages": [
-        {"stage": "source", "start": 1.0, "seconds": 19.0},
+        {"stage": "listing", "start": 1.0, "seconds": 19.0},
         {"stage": "overlay", "start": 20.0, "seconds": 30.0},
     ],
     "source": "s3://lake/in/a.json",
@@ -111,8 +112,11 @@ def opened(tmp_path):
 
 
 def test_report_page_shows_counts_stages_columns_and_ids(opened):
-    page = opened(report.render(REPORT))
-    for text in ("Succeeded", "job-a", "750 (75.0%)", "500 (25.0%)", "19.0 s", "25% · 50% · 25%", "7 8", "+23 more"):
+    page = opened(render(REPORT))
+    for text in (
+        *("Succeeded", "job-a", "Matched 750 (75.0%)Source only 250 (25.0%)", "500 (25.0%)", "19.0 s"),
+        *("25% · 50% · 25%", "7 8", "+23 more", "1 (0.1%)", "2026-11-24 18:01:00 UTC"),
+    ):
         assert text in page.text
     assert {75.0, 25.0, 2.5, 50.0} <= set(page.widths)  # shares
     assert {1.667, 31.667, 33.333} <= set(page.widths)  # starts and ends of stages
@@ -139,7 +143,27 @@ def test_report_page_shows_counts_stages_columns_and_ids(opened):
     ],
 )
 def test_report_page_says_which_engine_and_plan_ran_and_why(opened, language, engine, text):
-    assert text in opened(report.render(REPORT | {"language": language} | engine)).text
+    assert text in opened(render(REPORT | {"language": language} | engine)).text
+
+
+def test_report_page_draws_the_last_runs_as_a_line(opened):
+    runs = [
+        {"ended": f"2026-11-{day}T18:01:00Z", "status": "succeeded", "seconds": 9, "source_records": records}
+        for day, records in ((22, 500), (23, None), (24, 1000))
+    ]
+    runs[1]["status"] = "failed"
+    page = opened(render(REPORT | {"history": runs, "timezone": "Asia/Tokyo", "dry_run": True}))
+    assert (page.tags.count("polyline"), page.tags.count("circle")) == (1, 3)
+    for text in (
+        *(
+            "Records of the last 3 runs",
+            "2026-11-24 03:01:00 JST · Failed",
+            "2026-11-25 03:01:00 JST · Succeeded · 1,000",
+        ),
+        "(+100.0% since last time)",
+        "🧪 Succeeded",
+    ):
+        assert text in page.text
 
 
 def test_report_page_of_a_failure(opened):
@@ -151,8 +175,8 @@ def test_report_page_of_a_failure(opened):
         "error": {"code": "source_missing", "stage": "source", "cause": "原因の文", "hint": "対処の文"},
         "failing_since": "2026-11-23T18:00:00Z",
     }
-    page = opened(report.render(failed))
-    for text in ("失敗: 入力の読み取り", "原因の文", "対処の文", "2026-11-23T18:00:00Z", "2026-11-24T18:01:00Z"):
+    page = opened(render(failed))
+    for text in ("失敗: 入力の読み取り", "原因の文", "対処の文", "2026-11-23 18:00:00 UTC", "2026-11-24 18:01:00 UTC"):
         assert text in page.text
 
 
@@ -168,7 +192,7 @@ def test_no_value_of_a_report_becomes_markup(opened):
         "columns": [{"name": evil, "source": 1, "table": 2, "empty": 3}],
         "unmatched_file": {"url": f"s3://{evil}", "rows": 1, "bytes": 1, "etag": evil, "fingerprint": ""},
     }
-    page = opened(report.render(hostile))
+    page = opened(render(hostile))
     assert page.title == evil
     assert page.text.count(evil) >= 8
     assert not {"script", "img", "b"} & set(page.tags)
@@ -181,7 +205,7 @@ def test_report_command_reads_files_and_s3(aws, pipeline, tmp_path, capsys):
         page = tmp_path / f"{number}.html"
         assert main(["report", location, str(page)]) == 0
         assert capsys.readouterr().out.strip() == str(page)
-        assert page.read_text(encoding="utf-8") == report.render(REPORT)
+        assert page.read_text(encoding="utf-8") == render(REPORT)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +267,7 @@ def test_no_value_of_a_message_becomes_markup(opened):
 
 def test_pages_are_painted_light_and_dark(tmp_path):
     page, png = tmp_path / "page.html", tmp_path / "page.png"
-    page.write_text(report.render(REPORT), encoding="utf-8")
+    page.write_text(render(REPORT), encoding="utf-8")
     pictures = []
     for dark in (False, True):
         browser.picture(page, png, 400, 300, dark=dark)

@@ -21,6 +21,7 @@ from overlay.errors import JobError, SourceError, Verbatim
 from overlay.limits import AwsTimeouts, Limits
 from overlay.report import run_report
 from overlay.report.metrics import put_metrics
+from overlay.report.page import render
 from overlay.run import Progress
 from overlay.upload import MultipartUpload
 from tests.conftest import ROOT
@@ -92,7 +93,9 @@ def test_report_of_a_success(ready, engine):
     assert report["output"] == {"bytes": head["ContentLength"], "etag": head["ETag"].strip('"'), "fingerprint": ""}
     assert report["source_bytes"] == len(b'{"id":1,"name":"A"}\n{"id":2,"name":null}\n{"id":9,"memo":""}\n')
     stages = [stage["stage"] for stage in report["stages"]]
-    assert stages == ["secret", "connection", "source", "table", "source", "overlay", "publish", "commit"]
+    assert stages == ["secret", "connection", "listing", "table", "source", "overlay", "guard", "publish", "commit"]
+    page = read_object(ready, f"out/{ready.name}.csv.report.html").decode()
+    assert page == render(report)
     assert sum(stage["seconds"] for stage in report["stages"]) <= report["seconds"]
     assert result.as_dict()["coverage"] == [[3, 0, 0], [1, 1, 1], [1, 0, 2], [0, 1, 2]]
 
@@ -106,7 +109,7 @@ def test_failures_in_a_row_are_dated_and_the_last_success_is_kept(ready, slack, 
     fail(ready)
     first = report_of(ready)
     assert first["failing_since"] == first["ended"]
-    assert (first["error"]["code"], first["error"]["stage"]) == ("source_missing", "source")
+    assert (first["error"]["code"], first["error"]["stage"]) == ("source_missing", "listing")
     assert "Failing since" not in str(slack.messages[-1])
     fail(ready)
     second = report_of(ready)
@@ -298,7 +301,10 @@ def test_metrics_of_a_success_and_a_failure(ready):
     assert {name: metrics_of(ready, name) for name in values} == {name: {(): value} for name, value in values.items()}
     assert round(metrics_of(ready, "DurationSeconds")[()], 1) >= result.seconds  # which is rounded
     stages = metrics_of(ready, "StageSeconds")
-    names = {("secret",), ("connection",), ("source",), ("table",), ("overlay",), ("publish",), ("commit",)}
+    names = {
+        (stage,) for stage in ("secret", "connection", "listing", "table", "source", "overlay", "guard", "publish")
+    }
+    names.add(("commit",))
     assert set(stages) == names
     fail(ready)
     assert metrics_of(ready, "Succeeded") == {(): 1}
@@ -334,7 +340,7 @@ def test_each_stage_is_one_line_of_json(ready, caplog):
     assert (stages["source"]["records"], stages["source"]["columns"]) == (3, 3)
     assert (stages["overlay"]["plan"], stages["overlay"]["matched"], stages["overlay"]["unmatched"]) == ("scan", 2, 1)
     assert stages["publish"]["rows"] == 3
-    assert [line["stage"] for line in lines if line.get("failed")] == ["source"]
+    assert [line["stage"] for line in lines if line.get("failed")] == ["listing"]
 
 
 def that_stay(threads: Iterable[threading.Thread]) -> list[threading.Thread]:

@@ -82,6 +82,8 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.escape_text.csv.escape_formulas is \"on\": must be true or false",
       "${var.configs_file}: configs.execution.Glue.execution_class is \"SPOT\": must be STANDARD or FLEX",
       "${var.configs_file}: configs.folder_output.S3.destination_file is \"out/\": must be the key of one object, without a leading or trailing / and without * ? $ <",
+      "${var.configs_file}: configs.guard_over.guard.max_drop_percent is 101: must be a whole number of percent from 0 to 100",
+      "${var.configs_file}: configs.guard_text.guard.same_columns is \"yes\": must be true or false",
       "${var.configs_file}: configs.key_empty.key is \"\": must be the name of a column",
       "${var.configs_file}: configs.language.language is \"fr\": must be ja or en",
       "${var.configs_file}: configs.leading_slash.S3.source_key is \"/in/a.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
@@ -114,7 +116,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, project, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
-      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, key, language, on_arrival, schedule, secret_arn, slack",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
@@ -283,7 +285,7 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "secret_arn is used as the login."
   }
   assert {
-    condition     = local.pipelines["first"].options == { "--key" = "code", "--language" = "en", "--csv_encoding" = "cp932", "--csv_escape_formulas" = "true" }
+    condition     = local.pipelines["first"].options == { "--key" = "code", "--language" = "en", "--csv_encoding" = "cp932", "--csv_escape_formulas" = "true", "--guard_max_drop_percent" = "50", "--guard_same_columns" = "true" }
     error_message = "Options become job arguments."
   }
   assert {

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from overlay.engines.cost import choose
 from overlay.report.result import LastRun, Result
 from overlay.report.slack import ID_LIMIT, success_message
-from overlay.report.slack_text import Console, clip, duration, share, size_text, slack_escape, texts, visible
+from overlay.report.slack_text import Console, change, clip, duration, share, size_text, slack_escape, texts, visible
 from overlay.settings import make_settings
 from overlay.table.lookup import lookup_reason
 from tests.conftest import ROOT
@@ -97,9 +97,44 @@ def test_success_message_links_run_output_report_and_list():
     assert links == {
         f"{console}/gluestudio/home?region={REGION}#/job/job-a/run/jr_1": "Glue run",
         f"{console}/s3/object/lake?region={REGION}&amp;prefix=out%2Fa.csv": "Output in S3",
-        f"{console}/s3/object/lake?region={REGION}&amp;prefix=out%2Fa.csv.report.json": "Run report",
+        f"{console}/s3/object/lake?region={REGION}&amp;prefix=out%2Fa.csv.report.html": "Run report",
         f"{console}/s3/object/lake?region={REGION}&amp;prefix=out%2Fu%201.csv": "List of table-only ids",
     }
+
+
+def test_counts_are_told_beside_those_of_the_last_success():
+    last = LastRun(success={"source_records": 1186, "counts": {"source_records": 1186, "unmatched": 15}})
+    message_texts = texts_in(success(last=last))
+    assert "*Source records*\n1,200 (+1.2% since last time)" in message_texts
+    assert "*Table only*\n15 (1.5%) (±0 since last time)" in message_texts
+    assert "ℹ️ 15 table rows have an id" in str(message_texts)
+    assert "*入力レコード*\n1,200 (前回比 +1.2%)" in texts_in(success("ja", last=last))
+    none_before = LastRun(success={"source_records": 1200, "counts": {"source_records": 1200, "unmatched": 0}})
+    message_texts = texts_in(success(last=none_before))
+    assert "*Table only*\n15 (1.5%) (+15 since last time)" in message_texts
+    assert "⚠️ 15 table rows have an id" in str(message_texts)
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "text"),
+    [(3, None, ""), (5, 5, "±0"), (3, 0, "+3"), (0, 2, "-100.0%"), (30_001, 30_000, "+1"), (2, 1, "+100.0%")],
+)
+def test_a_change_is_a_percentage_where_it_is_one(now, before, text):
+    assert change(now, before) == text
+
+
+def test_a_dry_run_says_so_and_links_to_its_own_report():
+    payload = success(result=replace(RESULT, dry_run=True), dry_run="true", unmatched_file="out/u.csv")
+    assert texts_in(payload)[0] == "🧪 job-a: dry run, nothing was written"
+    links = dict(re.findall(r"<(https://[^|>]+)\|([^>]+)>", "\n".join(texts_in(payload))))
+    assert sorted(links.values()) == ["Glue run", "Run report"]
+    assert any(link.endswith("prefix=out%2Fa.csv.dry-run.report.html") for link in links)
+
+
+def test_the_guard_says_where_it_had_nothing_to_compare_with():
+    note = "ℹ️ The guard compared nothing: there is no report of a success yet"
+    assert note in texts_in(success(guard_max_drop_percent="50"))
+    assert note not in texts_in(success(guard_max_drop_percent="50", last=LastRun(success={"source_records": 1200})))
 
 
 def test_a_run_outside_glue_has_no_links():

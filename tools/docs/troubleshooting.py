@@ -44,6 +44,7 @@ DETAILS = {
         "name": "名前",
         "offset": "位置",
         "operation": "操作",
+        "output": "出力",
         "problem": "内容",
         "path": "パス",
         "record": "番号",
