@@ -36,7 +36,7 @@ PREVIEW_ROWS = 5
 CELL_WIDTH = 20
 PIPELINE = Pipeline(
     *("demo", "customers", "demo-source", "in/customers.json", "demo-output", "out/customers.csv"),
-    arguments={"unmatched_file": "out/customers-unmatched.csv"},
+    arguments={"unmatched_file": "out/customers-unmatched.csv", "guard_max_drop_percent": "50"},
 )
 COLUMNS = """
   id BIGINT PRIMARY KEY,
@@ -197,6 +197,20 @@ def show_outcome(aws: Aws, slack: SlackReceiver, pipeline: Pipeline, language: s
     print("\n".join(outcome.page_lines(pages, language)))
 
 
+def show_guard(aws: Aws, slack: SlackReceiver, language: str) -> None:
+    """What Slack hears of a source that is cut short: of a run, which the guard stops, and of a dry run."""
+    key = "in/cut-short.json"
+    data = b"\n".join(sample_source().splitlines()[:3])
+    aws.client("s3").put_object(Bucket=PIPELINE.source_bucket, Key=key, Body=data)
+    with ThreadPoolExecutor() as pool:
+        for dry_run in ("false", "true"):
+            overrides = {"--source_key": key, "--dry_run": dry_run}
+            pool.submit(run_job, PIPELINE.job, overrides, environment=aws.environment(), output=subprocess.DEVNULL)
+    print(f"\n{texts(language)['guard']}")
+    for message in sorted(slack.messages[-2:], key=lambda message: "🧪" in message["text"]):
+        print(*outcome.message_lines(message), "", sep="\n")
+
+
 def show_next(choices: Choices) -> None:
     """Three things to try."""
     words = texts(choices.language)
@@ -265,10 +279,12 @@ def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
     browser.picture(folder / "report.html", ROOT / "docs" / "report.png", 900, 1420)
     lines = sample_source().splitlines()
     doubtful = b"\n".join([*lines[: RECORDS // 3], lines[0], b'{"name": "nobody"}'])
+    before = len(slack.messages)
     aws.client("s3").put_object(Bucket=PIPELINE.source_bucket, Key="in/doubtful.json", Body=doubtful)
     for key in ("in/doubtful.json", "in/customer.json", "in/customer.json"):
-        run_job(PIPELINE.job, {"--source_key": key}, environment=aws.environment(), output=subprocess.DEVNULL)
-    _, warned, _, failed = slack.messages
+        overrides = {"--source_key": key, "--guard": "off"}
+        run_job(PIPELINE.job, overrides, environment=aws.environment(), output=subprocess.DEVNULL)
+    warned, _, failed = slack.messages[before:]
     browser.picture(outcome.write_slack_page(PIPELINE.job, [warned, failed]), ROOT / "docs" / "slack.png", 720, 860)
 
 
@@ -307,12 +323,15 @@ def run_pipeline(
             aws.client("s3").put_object(Bucket=pipeline.source_bucket, Key=pipeline.source_key, Body=source)
         with step(words["run"], choices.language):
             status = run_and_show(aws.environment(), pipeline.job, choices.language)
-        show_outcome(aws, slack, pipeline, choices.language, sample=pipeline.job == PIPELINE.job)
+        is_sample = pipeline.job == PIPELINE.job
+        show_outcome(aws, slack, pipeline, choices.language, sample=is_sample)
+        print(f"\n{words['took'].format(time.monotonic() - began)}", flush=True)
         if choices.pictures:
             take_pictures(aws, slack)
-        if pipeline.job == PIPELINE.job and not choices.keep:
+        elif is_sample and status == 0:
+            show_guard(aws, slack, choices.language)
+        if is_sample and not choices.keep:
             show_next(choices)
-        print(f"\n{words['took'].format(time.monotonic() - began)}", flush=True)
         if choices.keep:
             wait_for_ctrl_c(aws.environment(), database, slack, pipeline, choices.language)
     return status

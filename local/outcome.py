@@ -101,7 +101,9 @@ def lines_after(arguments: Mapping[str, str], s3: Any, since: datetime) -> Itera
     job, bucket, key = (
         arguments.get(f"--{name}", "") for name in ("JOB_NAME", "destination_bucket", "destination_file")
     )
-    saved = fetch(s3, bucket, f"{key}.report.json", folder(job) / "report.json", since)
+    is_dry = arguments.get("--dry_run") == "true"
+    report_key = f"{key}.dry-run.report.json" if is_dry else f"{key}.report.json"
+    saved = fetch(s3, bucket, report_key, folder(job) / "report.json", since)
     if saved is None:  # a run that did not come so far
         return
     run = json.loads(saved.read_text(encoding="utf-8"))
@@ -113,8 +115,10 @@ def lines_after(arguments: Mapping[str, str], s3: Any, since: datetime) -> Itera
         stage = texts_of_job(run["language"])[error["stage"]]
         yield from ("", texts(run["language"])["failed"].format(stage=stage), error["cause"], error["hint"])
         return
-    output = fetch(s3, bucket, key, folder(job) / Path(key).name)
-    assert output
+    output = None if is_dry else fetch(s3, bucket, key, folder(job) / Path(key).name)
+    if output is None:
+        yield from page_lines(pages, run["language"])
+        return
     rows = first_lines(output, arguments.get("--csv_encoding", "utf-8"))
     yield from csv_lines(f"s3://{bucket}/{key}", output, rows, run["language"])
     yield from page_lines(pages, run["language"])

@@ -196,10 +196,10 @@ PHRASES: dict[str, str] = {
     "schema_unused": "SecretsManager.schema_name {schema!r} is for PostgreSQL, the connection has {scheme}",
     "and": "{first}; {second}",
     "max_drop_percent": "the source has {part} records fewer than in the last success "
-    "({percent}% of {whole}, guard.max_drop_percent {limit})",
-    "min_match_percent": "{part} of {whole} records are in the table ({percent}%, guard.min_match_percent {limit})",
+    "({percent} of {whole}, guard.max_drop_percent {limit})",
+    "min_match_percent": "{part} of {whole} records are in the table ({percent}, guard.min_match_percent {limit})",
     "max_unmatched_percent": "{part} of {whole} table rows have an id that the source lacks "
-    "({percent}%, guard.max_unmatched_percent {limit})",
+    "({percent}, guard.max_unmatched_percent {limit})",
     "columns_changed": "the columns are not those of the last success (guard.same_columns): new {new}, gone {gone}",
     "columns_reordered": "the columns are in another order than in the last success (guard.same_columns)",
     "no_json_object": "is not a JSON object",

@@ -8,6 +8,7 @@ from typing import Any
 
 from overlay.errors import Phrase, Verbatim, listed_names, phrase
 from overlay.merge import Counts
+from overlay.report.slack_text import percentage
 from overlay.settings import Guard
 
 
@@ -28,8 +29,8 @@ def find_implausible(
         limit = getattr(guard, name)
         percent = 100 * part / whole if whole else 0.0
         if limit is not None and (percent < limit if name.startswith("min") else percent > limit):
-            numbers = {"part": f"{part:,}", "whole": f"{whole:,}", "percent": f"{percent:.1f}", "limit": str(limit)}
-            phrases.append(phrase(name, **{key: Verbatim(number) for key, number in numbers.items()}))
+            numbers = {"part": f"{part:,}", "whole": f"{whole:,}", "percent": percentage(part, whole)}
+            phrases.append(phrase(name, **{key: Verbatim(text) for key, text in numbers.items()}, limit=limit))
     if guard.same_columns and "columns" in success and list(columns) != success["columns"]:
         phrases.append(_changed_columns(columns, success["columns"]))
     return tuple(phrases)

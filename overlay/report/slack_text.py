@@ -61,16 +61,17 @@ def link(url: str, label: str) -> str:
 
 def share(part: int, whole: int) -> str:
     """Writes a count and its share of the whole: `1 (<0.1%)` and `99,999 (>99.9%)` are not rounded to none and all."""
-    if not whole:
-        return f"{part:,}"
+    return f"{part:,} ({slack_escape(percentage(part, whole))})" if whole else f"{part:,}"
+
+
+def percentage(part: int, whole: int) -> str:
+    """Writes a share of a whole that is not nothing in percent."""
     percent = 100 * part / whole
     if 0 < percent < _LEAST_PERCENT:
-        about = f"<{_LEAST_PERCENT}"
-    elif part < whole and percent > _MOST_PERCENT:
-        about = f">{_MOST_PERCENT}"
-    else:
-        about = f"{percent:.1f}"
-    return f"{part:,} ({slack_escape(about)}%)"
+        return f"<{_LEAST_PERCENT}%"
+    if part < whole and percent > _MOST_PERCENT:
+        return f">{_MOST_PERCENT}%"
+    return f"{percent:.1f}%"
 
 
 def change(now: int, before: int | None) -> str:
@@ -81,7 +82,7 @@ def change(now: int, before: int | None) -> str:
     percent = 100 * difference / before if before else 0.0
     if abs(percent) < _LEAST_PERCENT:
         return f"{difference:+,}" if difference else "±0"
-    return f"{percent:+,.1f}%"
+    return f"{max(percent, -_MOST_PERCENT) if now else percent:+,.1f}%"
 
 
 def duration(seconds: float, language: str) -> str:

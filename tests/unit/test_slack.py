@@ -117,7 +117,10 @@ def test_counts_are_told_beside_those_of_the_last_success():
 
 @pytest.mark.parametrize(
     ("now", "before", "text"),
-    [(3, None, ""), (5, 5, "±0"), (3, 0, "+3"), (0, 2, "-100.0%"), (30_001, 30_000, "+1"), (2, 1, "+100.0%")],
+    [
+        *((3, None, ""), (5, 5, "±0"), (3, 0, "+3"), (30_001, 30_000, "+1")),
+        *((2, 1, "+100.0%"), (0, 2, "-100.0%"), (3, 30_000, "-99.9%")),
+    ],
 )
 def test_a_change_is_a_percentage_where_it_is_one(now, before, text):
     assert change(now, before) == text
