@@ -186,7 +186,7 @@ def test_destination_bucket_missing(ready, slack, caplog):
     "arguments", [{"source_key": "in/nope.json"}, {"source_key": "in/nope/"}, {"source_bucket": "nowhere"}]
 )
 def test_object_missing(ready, slack, caplog, arguments):
-    fails(ready, slack, caplog, "source", "No source object at s3://", **arguments)
+    fails(ready, slack, caplog, "listing", "No source object at s3://", **arguments)
     assert slack.messages
 
 
