@@ -4,12 +4,13 @@
 
 locals {
   arrivals = { for name, pipeline in local.pipelines : name => pipeline if pipeline.on_arrival && pipeline.enabled }
-  # An object, all below a folder, or a pattern, as in source_key.
+  # An object, all below a folder, or a pattern, as in source_key; its dates are a *, of which no two may stand together.
+  arrival_wildcards = { for name, pipeline in local.arrivals : name => replace(pipeline.source_key, "/([{][a-z]+[}]|[*])+/", "*") }
   arrival_keys = {
-    for name, pipeline in local.arrivals : name => concat(
-      [for key in [pipeline.source_key] : { prefix = key } if endswith(key, "/")],
-      [for key in [pipeline.source_key] : { wildcard = key } if !endswith(key, "/") && strcontains(key, "*")],
-      [for key in [pipeline.source_key] : key if !endswith(key, "/") && !strcontains(key, "*")],
+    for name, wildcard in local.arrival_wildcards : name => concat(
+      [for key in [wildcard] : { prefix = key } if endswith(key, "/") && !strcontains(key, "*")],
+      [for key in [wildcard] : { wildcard = "${key}${endswith(key, "/") ? "*" : ""}" } if strcontains(key, "*")],
+      [for key in [wildcard] : key if !endswith(key, "/") && !strcontains(key, "*")],
     )
   }
 }

@@ -89,13 +89,26 @@ locals {
     )]),
   )
 
+  # The keys on any day, a ? for each digit of a date: {yyyy}, {mm}, {dd}, {hh} (overlay/dates.py).
+  key_patterns = {
+    for name, entry in local.entries : name => {
+      for field in ["source_key", "destination_file", "unmatched_file"] :
+      field => replace(replace(entry.S3[field], "{yyyy}", "????"), "/[{](mm|dd|hh)[}]/", "??") if can("${entry.S3[field]}")
+    }
+  }
+  # The reports of runs lie beside this key, the same on every day.
+  undated_files = { for name, entry in local.entries : name => replace(entry.S3.destination_file, "/[{}]/", "") if can("${entry.S3.destination_file}") }
+
   written = flatten([
     for name, entry in local.entries : [
-      for field in ["destination_file", "unmatched_file"] : { name = name, place = "s3://${entry.S3.destination_bucket}/${entry.S3[field]}" }
-      if can("${entry.S3.destination_bucket}${entry.S3[field]}")
+      for field in ["destination_file", "unmatched_file"] : {
+        name    = name
+        place   = "s3://${entry.S3.destination_bucket}/${entry.S3[field]}"
+        pattern = "${entry.S3.destination_bucket}/${local.key_patterns[name][field]}"
+      } if can("${entry.S3.destination_bucket}${entry.S3[field]}")
     ]
   ])
-  destinations  = { for item in local.written : item.place => item.name... }
+  destinations  = { for item in local.written : item.pattern => item... }
   names_by_case = { for name, entry in local.entries : lower(name) => name... }
   # A copied entry that kept its name would replace the first one without a word.
   written_twice = [for name in keys(local.entries) : name if length(regexall("\"${name}\"\\s*:\\s*\\{", local.configs_text)) > 1 && can(regex("^[A-Za-z0-9_-]*$", name))]
@@ -105,10 +118,17 @@ locals {
 
   # source_key as a regular expression: below a folder, or * within one (overlay/settings.py, is_source_key).
   source_patterns = {
-    for name, entry in local.entries : name => format("^%s%s$",
-      replace(replace(entry.S3.source_key, "/([^A-Za-z0-9\\/_*-])/", "\\$1"), "*", "[^/]*"),
-      endswith(entry.S3.source_key, "/") ? ".*" : "",
-    ) if can(replace(entry.S3.source_key, "", ""))
+    for name, patterns in local.key_patterns : name => format("^%s%s$",
+      replace(replace(replace(patterns.source_key, "/([^A-Za-z0-9\\/_*-])/", "\\$1"), "*", "[^/]*"), "\\?", "[0-9?]"),
+      endswith(patterns.source_key, "/") ? ".*" : "",
+    ) if can(patterns.source_key)
+  }
+  # What on_arrival hears of: to EventBridge a * crosses folders, and a date is one (arrival.tf).
+  arrival_patterns = {
+    for name, patterns in local.key_patterns : name => format("^%s%s$",
+      replace(replace(patterns.source_key, "/([^A-Za-z0-9\\/_*?-])/", "\\$1"), "/[*?]+/", ".*"),
+      endswith(patterns.source_key, "/") ? ".*" : "",
+    ) if can(patterns.source_key)
   }
 
   entry_errors = flatten([
@@ -118,12 +138,19 @@ locals {
         { wrong = !can(keys(entry)), text = "must be an object with SecretsManager, S3, slack and Database" },
         { wrong = contains(local.written_twice, name), text = "is written twice in the file; give each entry a name of its own" },
         {
-          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], entry.S3.destination_file)), false)
+          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name].destination_file)), false)
           text  = "would write its output over its source (S3.destination_file is one of the objects of S3.source_key)"
         },
         {
-          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], entry.S3.unmatched_file)), false)
+          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name].unmatched_file)), false)
           text  = "would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)"
+        },
+        {
+          wrong = try(entry.on_arrival && entry.S3.source_bucket == entry.S3.destination_bucket, false) && anytrue([
+            for key in [try(local.key_patterns[name].destination_file, ""), try(local.key_patterns[name].unmatched_file, ""), try("${local.undated_files[name]}.report.json", ""), try("${local.undated_files[name]}.report.html", "")] :
+            try(can(regex(local.arrival_patterns[name], key)), false)
+          ])
+          text = "has on_arrival and would start itself again: to EventBridge * and dates of S3.source_key match across folders, and so its own output, list or run report; write them to another folder or bucket"
         },
         {
           wrong = try(entry.Glue.execution_class == "FLEX" && !contains(["G.1X", "G.2X"], try(entry.Glue.worker_type, local.common_json.Glue.worker_type)), false)
@@ -213,7 +240,7 @@ locals {
     local.common_errors,
     local.entry_errors,
     [for names in values(local.names_by_case) : "${var.configs_file}: configs.${join(" and configs.", names)} differ only in case, and IAM roles do not" if length(names) > 1],
-    [for place, names in local.destinations : "${var.configs_file}: configs.${join(" and configs.", names)} write the same output ${place}" if length(names) > 1],
+    [for items in values(local.destinations) : "${var.configs_file}: configs.${join(" and configs.", items[*].name)} write the same output ${items[0].place}" if length(items) > 1],
     local.rule_errors,
     local.unknown_fields,
   )
@@ -326,7 +353,9 @@ locals {
       source_key         = entry.S3.source_key
       destination_bucket = entry.S3.destination_bucket
       destination_file   = entry.S3.destination_file
-      unmatched_file     = try(entry.S3.unmatched_file, "")
+      source_pattern     = local.key_patterns[name].source_key
+      written_patterns   = [for field in ["destination_file", "unmatched_file"] : local.key_patterns[name][field] if can(local.key_patterns[name][field])]
+      undated_file       = local.undated_files[name]
       db_name            = entry.SecretsManager.db_name
       schema_name        = try(entry.SecretsManager.schema_name, null)
       table_name         = entry.SecretsManager.table_name
@@ -346,7 +375,7 @@ locals {
       timeout_minutes   = try(entry.Glue.timeout_minutes, local.common_json.Glue.timeout_minutes)
       execution_class   = try(entry.Glue.execution_class, "STANDARD")
       options = merge(
-        { for option in ["key", "language"] : "--${option}" => entry[option] if can(entry[option]) },
+        { for option in ["key", "language", "timezone"] : "--${option}" => entry[option] if can(entry[option]) },
         { for option in ["unmatched_file", "records_at"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
         { for option in ["notify"] : "--${option}" => entry.slack[option] if can(entry.slack[option]) },
         { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },

@@ -1,5 +1,5 @@
 # One role per pipeline, allowed what its own run does: tests/deploy/test_terraform.py holds each statement against the calls
-# of a real run.
+# of a real run. Where keys have dates it is allowed those of any day: a ? is one character.
 
 data "aws_iam_policy_document" "trust" {
   statement {
@@ -50,29 +50,29 @@ resource "aws_iam_role_policy" "pipeline" {
       {
         Sid      = "ReadSource"
         Action   = ["s3:GetObject"]
-        Resource = ["${local.s3_arn}${each.value.source_bucket}/${each.value.source_key}${endswith(each.value.source_key, "/") ? "*" : ""}"]
+        Resource = ["${local.s3_arn}${each.value.source_bucket}/${each.value.source_pattern}${endswith(each.value.source_key, "/") ? "*" : ""}"]
       },
       {
         Sid       = "ListSource"
         Action    = ["s3:ListBucket"]
         Resource  = ["${local.s3_arn}${each.value.source_bucket}"]
-        Condition = { StringEquals = { "s3:prefix" = split("*", each.value.source_key)[0] } }
+        Condition = { (each.value.source_pattern == each.value.source_key ? "StringEquals" : "StringLike") = { "s3:prefix" = split("*", each.value.source_pattern)[0] } }
       },
       {
         Sid       = "FindDestination"
         Action    = ["s3:ListBucket"]
         Resource  = ["${local.s3_arn}${each.value.destination_bucket}"]
-        Condition = { StringEquals = { "s3:prefix" = compact([each.value.destination_file, each.value.unmatched_file]) } }
+        Condition = { (strcontains(join("", each.value.written_patterns), "?") ? "StringLike" : "StringEquals") = { "s3:prefix" = each.value.written_patterns } }
       },
       {
         Sid      = "WriteDestination"
         Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
-        Resource = [for key in compact([each.value.destination_file, each.value.unmatched_file]) : "${local.s3_arn}${each.value.destination_bucket}/${key}"]
+        Resource = [for key in each.value.written_patterns : "${local.s3_arn}${each.value.destination_bucket}/${key}"]
       },
       {
         Sid      = "KeepReport"
         Action   = ["s3:GetObject", "s3:PutObject"]
-        Resource = [for report in ["report.json", "report.html", "dry-run.report.json", "dry-run.report.html"] : "${local.s3_arn}${each.value.destination_bucket}/${each.value.destination_file}.${report}"]
+        Resource = [for report in ["report.json", "report.html", "dry-run.report.json", "dry-run.report.html"] : "${local.s3_arn}${each.value.destination_bucket}/${each.value.undated_file}.${report}"]
       },
       {
         Sid      = "FindLeftUploads"

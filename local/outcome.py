@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 
 from local.pages import report, slack_page
 from local.words import texts
+from overlay.dates import undated
 from overlay.report.slack_text import texts as texts_of_job
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,11 +99,11 @@ def page_lines(pages: Mapping[str, Path], language: str) -> Iterator[str]:
 
 def lines_after(arguments: Mapping[str, str], s3: Any, since: datetime) -> Iterator[str]:
     """What `python -m local run` ends with: how the CSV begins, or why there is none, and where the page is."""
-    job, bucket, key = (
+    job, bucket, file = (
         arguments.get(f"--{name}", "") for name in ("JOB_NAME", "destination_bucket", "destination_file")
     )
     is_dry = arguments.get("--dry_run") == "true"
-    report_key = f"{key}.dry-run.report.json" if is_dry else f"{key}.report.json"
+    report_key = f"{undated(file)}.{'dry-run.' if is_dry else ''}report.json"
     saved = fetch(s3, bucket, report_key, folder(job) / "report.json", since)
     if saved is None:  # a run that did not come so far
         return
@@ -115,10 +116,11 @@ def lines_after(arguments: Mapping[str, str], s3: Any, since: datetime) -> Itera
         stage = texts_of_job(run["language"])[error["stage"]]
         yield from ("", texts(run["language"])["failed"].format(stage=stage), error["cause"], error["hint"])
         return
+    key = run["destination"].removeprefix(f"s3://{bucket}/")  # with the date of the run
     output = None if is_dry else fetch(s3, bucket, key, folder(job) / Path(key).name)
     if output is None:
         yield from page_lines(pages, run["language"])
         return
     rows = first_lines(output, arguments.get("--csv_encoding", "utf-8"))
-    yield from csv_lines(f"s3://{bucket}/{key}", output, rows, run["language"])
+    yield from csv_lines(run["destination"], output, rows, run["language"])
     yield from page_lines(pages, run["language"])

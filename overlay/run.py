@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from types import FrameType
 from typing import Any, Self
 
@@ -141,7 +142,8 @@ class Run:
         Raises:
             SettingsError: an argument is missing or wrong.
         """
-        self.settings = read_settings(self._argv, self._limits)
+        self.settings = read_settings(self._argv, self._limits, datetime.fromisoformat(self.stage.started))
+        self._arguments["destination_file"] = self.settings.destination_file  # with its date, as people are told of it
         self._reporter = Reporter(self.settings, self.stage)
         return self.settings
 

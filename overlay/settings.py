@@ -6,8 +6,10 @@ import re
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
+from datetime import UTC, datetime
 from typing import Any
 
+from overlay.dates import DEFAULT_ZONE, fill_keys, undated
 from overlay.errors import Detail, SettingsError, Verbatim, near_miss, phrase
 from overlay.limits import LIMITS, Limits
 
@@ -63,7 +65,7 @@ class Guard:
 
 @dataclass(frozen=True)
 class Settings:
-    """One run, as its job arguments describe it."""
+    """One run, as its job arguments describe it; of keys with dates, as they are on its day."""
 
     job_name: str
     secret_name: str
@@ -86,6 +88,9 @@ class Settings:
     records_at: str = ""  # names joined by dots that lead to the array of records in an object; empty: they are all
     engine: str = "auto"  # what carries the data, one of CHOICES
     dry_run: bool = False  # all of a run, but nothing is written beside a run report of its own
+    timezone: str = DEFAULT_ZONE  # of the dates in keys
+    date: str = ""  # what is filled into keys in the place of the start of the run: `2026-11-01`, `2026-11-01T05`
+    undated_file: str = ""  # `destination_file` with the bare names of its placeholders; the run report lies beside it
     csv: CsvFormat = CsvFormat()
     guard: Guard = Guard()
     limits: Limits = LIMITS
@@ -107,8 +112,8 @@ class Settings:
 
     @property
     def report_keys(self) -> tuple[str, str, str, str]:
-        """The keys of the run report, of its page, and of those that a dry run leaves beside them."""
-        report, dry = f"{self.destination_file}.report", f"{self.destination_file}.dry-run.report"
+        """The keys of the run report, of its page, and of those of a dry run beside them; the same on every day."""
+        report, dry = f"{self.undated_file}.report", f"{self.undated_file}.dry-run.report"
         return f"{report}.json", f"{report}.html", f"{dry}.json", f"{dry}.html"
 
     @property
@@ -117,7 +122,8 @@ class Settings:
         return self.report_keys[2:] if self.dry_run else self.report_keys[:2]
 
 
-_ARGUMENTS = [item for item in fields(Settings) if item.name not in {"job_name", "run_id", "csv", "guard", "limits"}]
+_OTHERS = {"job_name", "run_id", "undated_file", "csv", "guard", "limits"}
+_ARGUMENTS = [item for item in fields(Settings) if item.name not in _OTHERS]
 _PERCENTS = ("max_drop_percent", "min_match_percent", "max_unmatched_percent")
 REQUIRED_ARGUMENTS = ("JOB_NAME", *(item.name for item in _ARGUMENTS if item.default is MISSING))
 OPTIONAL_ARGUMENTS = (
@@ -126,6 +132,7 @@ OPTIONAL_ARGUMENTS = (
     *("guard", "guard_same_columns", *(f"guard_{name}" for name in _PERCENTS)),
 )
 _OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
+_KEYS = ("source_key", "destination_file", "unmatched_file")  # that may have dates
 _TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections", "dry_run"} | {"run_id"}  # taken as they are
 _KEPT = (*_OURS, "JOB_RUN_ID", "custom-logGroup-prefix")
 _SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
@@ -133,10 +140,10 @@ _SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
 _GLUES_OWN = {"conf", "debug", "mode", "endpoint", "class", "continuous_log"}
 
 
-def read_settings(argv: Sequence[str], limits: Limits = LIMITS) -> Settings:
+def read_settings(argv: Sequence[str], limits: Limits = LIMITS, started: datetime | None = None) -> Settings:
     """The checked settings of a run from `sys.argv`; raises what `check_unknown` and `make_settings` do."""
     check_unknown(argv)
-    return make_settings(parse_arguments(argv), limits)
+    return make_settings(parse_arguments(argv), limits, started)
 
 
 def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
@@ -189,13 +196,16 @@ def _parsed(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     return arguments, others
 
 
-def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS) -> Settings:
-    """The checked settings of a run from its job arguments by name (see `parse_arguments`).
+def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS, started: datetime | None = None) -> Settings:
+    """The checked settings of a run from its job arguments by name (see `parse_arguments`), and its start (else: now).
 
     Raises:
         SettingsError: an argument is missing, a value is empty or not allowed, or two contradict each other.
     """
     _check_values(arguments)
+    keys = {name: arguments[name] for name in _KEYS if name in arguments}
+    date, timezone = arguments.get("date", ""), arguments.get("timezone", "")
+    keys = fill_keys(keys, date, timezone, started or datetime.now(UTC))
     settings = Settings(
         job_name=arguments["JOB_NAME"],
         csv=csv_format(arguments),
@@ -203,7 +213,8 @@ def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS) -> Sett
         max_connections=int(arguments.get("max_connections", "0")),
         dry_run=arguments.get("dry_run") == "true",
         limits=limits,
-        **{name: value for name, value in arguments.items() if name in _TEXTS},
+        undated_file=undated(arguments["destination_file"]),
+        **{name: value for name, value in {**arguments, **keys}.items() if name in _TEXTS},
     )
     _check_outputs(settings)
     return settings
@@ -214,7 +225,7 @@ def _check_values(arguments: Mapping[str, str]) -> None:
     for name in REQUIRED_ARGUMENTS:
         if name not in arguments:
             raise SettingsError("argument_missing", name=Verbatim(name))
-    for name in (*REQUIRED_ARGUMENTS, "key"):
+    for name in (*REQUIRED_ARGUMENTS, "key", "timezone"):
         if arguments.get(name) == "":
             raise _invalid(name, "", phrase("value"))
     if (path := arguments.get("records_at")) and not all(path.split(".")):

@@ -120,8 +120,8 @@ def shell(terraform, tmp_path, customers) -> Iterator[tuple[Shell, Aws, SlackRec
         yield user, aws, slack, customers
 
 
-def run_job(aws: Aws, job: str) -> str:
-    done = run_process([sys.executable, "-m", "local", "run", job], ROOT, os.environ | aws.environment())
+def run_job(aws: Aws, job: str, *arguments: str) -> str:
+    done = run_process([sys.executable, "-m", "local", "run", job, *arguments], ROOT, os.environ | aws.environment())
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -181,7 +181,7 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
     take_over_a_table(database)
     add_a_pipeline(user, aws, slack, database)
     rotate_a_password_and_change_the_schedule(user, aws, slack, database)
-    backfill(user, aws, slack, database)
+    backfill(user, aws)
     roll_back(user, aws)
 
     assert "[" in user.follow("ExecutionTime, MaxCapacity")
@@ -247,7 +247,7 @@ def operate(user: Shell, aws: Aws, published: bytes) -> None:
     user.follow("list-multipart-uploads")
 
     ids = [run["Id"] for run in glue.get_job_runs(JobName="job-customers")["JobRuns"]]
-    assert json.loads(user.follow('start-job-run --job-name "$JOB"'))["JobRunId"] not in ids
+    assert json.loads(user.follow('start-job-run --job-name "$JOB"\n'))["JobRunId"] not in ids
     stopped = json.loads(user.follow("batch-stop-job-run"))["SuccessfulSubmissions"][0]["JobRunId"]
     assert glue.get_job_run(JobName="job-customers", RunId=stopped)["JobRun"]["JobRunState"] == "STOPPED"
     glue.get_job_runs(JobName="job-customers")  # moto's runs go on when they are looked at
@@ -270,20 +270,24 @@ def take_over_a_table(database: MariaDB) -> None:
         assert cursor.execute("SELECT id FROM customers LIMIT 1") == 1
 
 
-def backfill(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:
-    glue = aws.client("glue")
+def backfill(user: Shell, aws: Aws) -> None:
+    """The command as it stands in an account with dates in keys, then the run that Glue would make of it."""
+    s3, glue = aws.client("s3"), aws.client("glue")
     path = user.folder / "configs.json"
     before = path.read_text()
-    user.edit(
-        **{"customers-backfill": {"S3.source_key": "archive/old.json", "S3.destination_file": "backfill/old.csv"}}
-    )
-    names = ("customers", "vip", "customers-backfill")
-    user.environment["TF_VAR_credentials"] = credentials(slack, database, *names)
-    user.follow("job-customers-backfill")
-    arguments = glue.get_job_runs(JobName="job-customers-backfill")["JobRuns"][0]["Arguments"]
-    assert arguments["--destination_file"] == "backfill/old.csv"
+    keys = {field: f"{field[0]}/customers-{{yyyy}}-{{mm}}-{{dd}}" for field in ("source_key", "destination_file")}
+    user.edit(customers={f"S3.{field}": key for field, key in keys.items()})
+    user.apply()
+    run = json.loads(user.follow("--date"))["JobRunId"]
+    arguments = glue.get_job_run(JobName="job-customers", RunId=run)["JobRun"]["Arguments"]
+    assert (arguments["--date"], arguments["--source_key"]) == ("2026-11-01", keys["source_key"])
 
-    path.write_text(before)  # the next deployment removes the entry
+    s3.put_object(Bucket="lake", Key="s/customers-2026-11-01", Body=demo.sample_source())
+    assert "s3://lake/d/customers-2026-11-01\n" in run_job(aws, "job-customers", "--date", "2026-11-01")
+    assert s3.get_object(Bucket="lake", Key="d/customers-2026-11-01")["Body"].read().count(b"\n") > 2
+    assert s3.get_object(Bucket="lake", Key="d/customers-yyyy-mm-dd.report.json")
+
+    path.write_text(before)  # the next deployment takes the dates out
 
 
 def add_a_pipeline(user: Shell, aws: Aws, slack: SlackReceiver, database: MariaDB) -> None:

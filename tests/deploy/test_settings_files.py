@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import zoneinfo
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
 
 from local.terraform import Terraform
+from overlay.settings import make_settings
 from tests.conftest import ROOT
+from tests.samples import ARGUMENTS
 
 CASES = ROOT / "tests" / "terraform"
 # Rules between fields or entries, which a schema cannot say; data.tf can.
@@ -29,6 +36,9 @@ BEYOND_SCHEMA = {
     "list_over_output",
     "list_over_source",
     "schema_of_mysql",
+    "dated_source",
+    "dated_twice",
+    "starts_itself",
 }
 
 
@@ -50,13 +60,18 @@ def copy(terraform, tmp_path_factory) -> Terraform:
     return terraform_copy
 
 
-def errors_of(copy: Terraform, configs: dict, shared: dict) -> list[str]:
-    """What the plan says of two settings files, as Terraform itself evaluates data.tf."""
+def evaluate(copy: Terraform, expression: str, configs: dict, shared: dict) -> Any:
+    """The value of an expression over two settings files, as Terraform itself evaluates data.tf."""
     (copy.folder / "configs.json").write_text(json.dumps(configs))
     (copy.folder / "common_settings.json").write_text(json.dumps(shared))
     process = copy.start("console")
-    output, _ = process.communicate(b"jsonencode(local.errors)")
-    return list(json.loads(json.loads(output.decode().strip().splitlines()[-1])))
+    output, _ = process.communicate(f"jsonencode({expression})".encode())
+    return json.loads(json.loads(output.decode().strip().splitlines()[-1]))
+
+
+def errors_of(copy: Terraform, configs: dict, shared: dict) -> list[str]:
+    """What the plan says of two settings files."""
+    return list(evaluate(copy, "local.errors", configs, shared))
 
 
 @pytest.mark.parametrize(
@@ -95,6 +110,39 @@ def test_tags_are_those_that_aws_takes_beside_ours(copy, tags, right):
     errors = errors_of(copy, load(CASES / "configs.json"), shared)
     assert [error.split(": ")[1][:5] for error in errors] == ([] if right else ["tags "])
     assert validator("common_settings").is_valid(shared) == right
+
+
+KEYS = {
+    "source_key": "in/{yyyy}/{mm}/{dd}T{hh}-*.json",
+    "destination_file": "out/{yyyy}{mm}/a.csv",
+    "unmatched_file": "out/{dd}.{hh}/ids.csv",
+}
+
+
+def test_plan_knows_the_keys_that_the_job_makes_of_dates(copy):
+    """The role allows what any day has, and one report."""
+    entry = load(CASES / "configs.json")["configs"]["third"] | {"on_arrival": False}
+    entry["S3"] |= KEYS
+    expression = "[local.errors, local.key_patterns.a, local.undated_files.a]"
+    shared = load(CASES / "common_settings.json")
+    errors, patterns, undated = evaluate(copy, expression, {"configs": {"a": entry}}, shared)
+    assert (errors, undated) == ([], "out/yyyymm/a.csv")
+    for started in (datetime(2026, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, 23, tzinfo=UTC)):
+        settings = make_settings(ARGUMENTS | KEYS, started=started)
+        assert settings.undated_file == undated
+        for name, pattern in patterns.items():
+            assert fnmatchcase(getattr(settings, name), pattern)
+            assert not fnmatchcase(f"{getattr(settings, name)}x", pattern)
+            assert not fnmatchcase(getattr(settings, name).replace("/", "/2026/", 1), pattern)
+
+
+def test_every_time_zone_passes_but_those_of_letters_alone():
+    pattern = validator("configs").schema["properties"]["configs"]["additionalProperties"]["properties"]["timezone"]
+    zones = zoneinfo.available_timezones()
+    assert {"Asia/Tokyo", "America/Argentina/Buenos_Aires", "Etc/GMT+9"} <= zones
+    refused = {zone for zone in zones if not re.search(pattern["pattern"], zone)}
+    assert {zone for zone in refused if "/" in zone} == set()
+    assert {"Japan", "EST"} <= refused
 
 
 B, C = "ap-northeast-1b", "ap-northeast-1c"

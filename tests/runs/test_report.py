@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import boto3
 import jsonschema
@@ -161,6 +162,40 @@ def test_the_report_among_the_sources_is_no_source(ready):
         result = ready.run(source_key=f"{ready.name}/*.json", destination_file=f"{ready.name}/out.csv")
         assert result.counts.source_records == 1
     assert read_object(ready, f"{ready.name}/out.csv.report.json")
+
+
+def test_a_day_is_made_anew_and_all_days_have_one_report(ready, slack, engine):
+    """`--date` reads and writes the keys of that day; the run of another day knows the run before."""
+    name, days = ready.name, {"2026-11-01": b'{"id":1}\n{"id":3}\n{"id":4}\n', "2026-11-02": b'{"id":2}\n'}
+    keys = {
+        "source_key": f"in/{name}/{{yyyy}}/{{mm}}/{{dd}}/",
+        "destination_file": f"out/{name}/{{yyyy}}-{{mm}}-{{dd}}.csv",
+        "unmatched_file": f"out/{name}/{{dd}}-ids.csv",
+    }
+    for day, data in days.items():
+        folder = f"in/{name}/{day.replace('-', '/')}/"
+        ready.put(data, f"{folder}a.json")
+        result = ready.run(**keys, date=day, language="en", engine=engine)
+        assert result.output == f"s3://lake/out/{name}/{day}.csv"
+        assert read_object(ready, f"out/{name}/{day}.csv").count(b"\n") == 1 + data.count(b"\n")
+        report = json.loads(read_object(ready, f"out/{name}/yyyy-mm-dd.csv.report.json"))
+        assert (report["source"], report["destination"]) == (f"s3://lake/{folder}", result.output)
+    assert read_object(ready, f"out/{name}/02-ids.csv").split() == [b"id", b"1", b"3"]
+    assert [warning["code"] for warning in report["warnings"]] == ["fewer_records"]
+
+    assert fail(ready, **keys, date="2026-11-03").code == "source_missing"
+    assert f"The output `s3://lake/out/{name}/2026-11-03.csv` is unchanged." in str(slack.messages[-1])
+    assert json.loads(read_object(ready, f"out/{name}/yyyy-mm-dd.csv.report.json"))["status"] == "failed"
+
+
+def test_without_a_date_keys_have_that_of_the_start_of_the_run(ready):
+    """In the same second as `started` of the run report, whatever the time that the run takes."""
+    ready.put(b'{"id":1}\n', f"in/{ready.name}.json")
+    keys = {"destination_file": f"out/{ready.name}-{{yyyy}}{{mm}}{{dd}}{{hh}}.csv", "timezone": "Asia/Kathmandu"}
+    result = ready.run(**keys)
+    report = json.loads(read_object(ready, f"out/{ready.name}-yyyymmddhh.csv.report.json"))
+    started = datetime.fromisoformat(report["started"]) + timedelta(hours=5, minutes=45)
+    assert result.output == f"s3://lake/out/{ready.name}-{started:%Y%m%d%H}.csv"
 
 
 @pytest.mark.parametrize(

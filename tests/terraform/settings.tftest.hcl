@@ -44,6 +44,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.a name is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.ca_unused has Database.ca_uri, which needs Database.enforce_ssl",
       "${var.configs_file}: configs.copied is written twice in the file; give each entry a name of its own",
+      "${var.configs_file}: configs.dated_source would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.flex runs FLEX, which needs the worker type G.1X or G.2X",
       "${var.configs_file}: configs.in_source_folder would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.list_over_source would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)",
@@ -51,8 +52,10 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.null_delimiter has csv.null \"n;a\", which holds csv.delimiter",
       "${var.configs_file}: configs.over_itself would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.schema_of_mysql has SecretsManager.schema_name, which only postgresql knows; the schema of mysql and mariadb is db_name",
+      "${var.configs_file}: configs.starts_itself has on_arrival and would start itself again: to EventBridge * and dates of S3.source_key match across folders, and so its own output, list or run report; write them to another folder or bucket",
       "${var.configs_file}: configs.two_logins has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them",
       "${var.configs_file}: configs.Case and configs.case differ only in case, and IAM roles do not",
+      "${var.configs_file}: configs.dated_twice and configs.dated_twice write the same output s3://lake/out/{mm}/dated_twice.csv",
       "${var.configs_file}: configs.list_over_output and configs.list_over_output write the same output s3://lake/out/list_over_output.csv",
       "${var.configs_file}: configs.twice_a and configs.twice_b write the same output s3://lake/out/twice.csv",
       "${var.common_settings_file}: Glue.glue_version is \"4.0\": must be 5.0, 5.1 or 6.0",
@@ -73,6 +76,9 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.alarm_rows.Monitoring.row_change_percent is \"50\": must be a whole number of percent from 1 to 9999, or 0 for no such alarm",
       "${var.configs_file}: configs.bucket.S3.source_bucket is \"My_Bucket\": must be the name of a bucket",
       "${var.configs_file}: configs.ca_file.Database.ca_uri is \"ca.pem\": must be the S3 URI of a PEM file, such as s3://bucket/ap-northeast-1-bundle.pem",
+      "${var.configs_file}: configs.date_list.S3.unmatched_file is \"out/{YYYY}.csv\": must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
+      "${var.configs_file}: configs.date_lone.S3.destination_file is \"out/{date_lone.csv\": must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
+      "${var.configs_file}: configs.date_unknown.S3.source_key is \"in/{yy}.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.db_open.SecretsManager.db_name is \"<database>\": must be the name of a database (1 to 64 characters)",
       "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql, mariadb or postgresql",
       "${var.configs_file}: configs.delimiter.csv.delimiter is \"||\": must be one character, or tab",
@@ -81,19 +87,19 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.endpoint_with_port.Database.endpoint is \"db.example.com:3306\": must be the host name of the database, without scheme and port",
       "${var.configs_file}: configs.escape_text.csv.escape_formulas is \"on\": must be true or false",
       "${var.configs_file}: configs.execution.Glue.execution_class is \"SPOT\": must be STANDARD or FLEX",
-      "${var.configs_file}: configs.folder_output.S3.destination_file is \"out/\": must be the key of one object, without a leading or trailing / and without * ? $ <",
+      "${var.configs_file}: configs.folder_output.S3.destination_file is \"out/\": must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.guard_over.guard.max_drop_percent is 101: must be a whole number of percent from 0 to 100",
       "${var.configs_file}: configs.guard_text.guard.same_columns is \"yes\": must be true or false",
       "${var.configs_file}: configs.key_empty.key is \"\": must be the name of a column",
       "${var.configs_file}: configs.language.language is \"fr\": must be ja or en",
-      "${var.configs_file}: configs.leading_slash.S3.source_key is \"/in/a.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
+      "${var.configs_file}: configs.leading_slash.S3.source_key is \"/in/a.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.line_ending.csv.line_ending is \"cr\": must be lf or crlf",
-      "${var.configs_file}: configs.list_folder.S3.unmatched_file is \"lists/\": must be the key of one object, without a leading or trailing / and without * ? $ <",
+      "${var.configs_file}: configs.list_folder.S3.unmatched_file is \"lists/\": must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.max_connections.Database.max_connections is 0: must be a whole number from 1 to 99999",
       "${var.configs_file}: configs.no_s3.S3.destination_bucket is missing: must be the name of a bucket",
-      "${var.configs_file}: configs.no_s3.S3.destination_file is missing: must be the key of one object, without a leading or trailing / and without * ? $ <",
+      "${var.configs_file}: configs.no_s3.S3.destination_file is missing: must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.no_s3.S3.source_bucket is missing: must be the name of a bucket",
-      "${var.configs_file}: configs.no_s3.S3.source_key is missing: must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <",
+      "${var.configs_file}: configs.no_s3.S3.source_key is missing: must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.no_table.SecretsManager.table_name is missing: must be the name of a table (1 to 64 characters)",
       "${var.configs_file}: configs.notify.slack.notify is \"never\": must be always, on_change or on_failure",
       "${var.configs_file}: configs.null_quoted.csv.null is \"\\\"\": must be a text without quotes and line breaks",
@@ -112,11 +118,12 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.version_zero.SecretsManager.credentials_version is 0: must be a whole number from 1; raise it when a password or webhook changed",
       "${var.configs_file}: configs.worker.Glue.worker_type is \"G.12X\": must be a worker type: G.1X G.2X G.4X G.8X",
       "${var.configs_file}: configs.workers.Glue.number_of_workers is 1: must be a whole number from 2 to 299",
+      "${var.configs_file}: configs.zone.timezone is \"JST\": must be the IANA name of a time zone, such as Asia/Tokyo or UTC",
       "${var.configs_file}: extra is unknown; known here: configs",
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, project, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
-      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack, timezone",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
@@ -326,6 +333,7 @@ run "every_form_of_a_schedule_is_taken_and_alarms_are_those_an_entry_asks_for" {
     condition = { for name, rule in aws_cloudwatch_event_rule.arrival : name => jsondecode(rule.event_pattern).detail.object.key } == {
       arrives_in_a_folder  = [{ prefix = "in/b/" }]
       arrives_by_a_pattern = [{ wildcard = "in/c-*.json" }]
+      arrives_by_date      = [{ wildcard = "in/*/*/*" }]
     }
     error_message = "What arrives is what source_key means."
   }
@@ -363,6 +371,44 @@ run "every_form_of_a_schedule_is_taken_and_alarms_are_those_an_entry_asks_for" {
   assert {
     condition     = tolist(flatten([for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName])) == sort([for name in keys(local.pipelines) : "job-${name}"]) && length(aws_cloudwatch_event_rule.failed) == 2
     error_message = "Each job is in one rule."
+  }
+}
+
+run "a_role_allows_the_keys_of_any_day_and_no_more" {
+  command = plan
+  variables {
+    configs_file = "tests/terraform/schedules.json"
+    credentials  = "{}"
+  }
+  override_resource {
+    target          = aws_kms_key.pipelines
+    override_during = plan
+    values          = { arn = "arn:aws:kms:ap-northeast-1:123456789012:key/ours" }
+  }
+  expect_failures = [check.schedules_are_watched]
+
+  assert {
+    condition     = local.pipelines["arrives_by_date"].options == { "--timezone" = "UTC", "--unmatched_file" = "out/{yyyy}-{mm}-ids.csv" } && aws_glue_job.pipeline["arrives_by_date"].default_arguments["--source_key"] == "in/{yyyy}/{mm}{dd}/"
+    error_message = "The job fills the dates, in the zone of the entry."
+  }
+  assert {
+    condition = jsonencode({ for name in ["arrives_by_date", "arrives_in_a_folder"] : name => [for statement in jsondecode(aws_iam_role_policy.pipeline[name].policy).Statement : [statement.Resource, try(statement.Condition, {})] if contains(["ReadSource", "ListSource", "FindDestination", "WriteDestination", "KeepReport"], statement.Sid)] }) == jsonencode({
+      arrives_by_date = [
+        [["arn:aws:s3:::lake/in/????/????/*"], {}],
+        [["arn:aws:s3:::lake"], { StringLike = { "s3:prefix" = "in/????/????/" } }],
+        [["arn:aws:s3:::lake"], { StringLike = { "s3:prefix" = ["out/????-??.csv", "out/????-??-ids.csv"] } }],
+        [["arn:aws:s3:::lake/out/????-??.csv", "arn:aws:s3:::lake/out/????-??-ids.csv"], {}],
+        [[for report in ["report.json", "report.html", "dry-run.report.json", "dry-run.report.html"] : "arn:aws:s3:::lake/out/yyyy-mm.csv.${report}"], {}],
+      ]
+      arrives_in_a_folder = [
+        [["arn:aws:s3:::lake/in/b/*"], {}],
+        [["arn:aws:s3:::lake"], { StringEquals = { "s3:prefix" = "in/b/" } }],
+        [["arn:aws:s3:::lake"], { StringEquals = { "s3:prefix" = ["out/arrives_in_a_folder"] } }],
+        [["arn:aws:s3:::lake/out/arrives_in_a_folder"], {}],
+        [[for report in ["report.json", "report.html", "dry-run.report.json", "dry-run.report.html"] : "arn:aws:s3:::lake/out/arrives_in_a_folder.${report}"], {}],
+      ]
+    })
+    error_message = "found ${aws_iam_role_policy.pipeline["arrives_by_date"].policy}"
   }
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import assume, given
@@ -46,6 +47,7 @@ def test_defaults():
     assert (settings.run_id, settings.unmatched_file, settings.limits) == ("", "", Limits())
     assert settings.source == "s3://lake/in/a.json"
     assert settings.destination == "s3://lake/out/a.csv"
+    assert (settings.timezone, settings.date, settings.report_key) == ("Asia/Tokyo", "", "out/a.csv.report.json")
 
 
 def test_all_options():
@@ -100,6 +102,26 @@ def test_glues_own_arguments_are_let_through(caplog):
 def test_limits_are_handed_on():
     limits = Limits(chunk_bytes=64)
     assert read_settings(argv(), limits).limits is limits
+
+
+DATED = {"source_key": "in/{yyyy}/", "destination_file": "out/{mm}/a.csv", "unmatched_file": "out/{dd}/{hh}.csv"}
+
+
+def test_keys_have_the_date_of_the_start_of_the_run_in_its_zone():
+    started = datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
+    for zone, keys in {"Asia/Tokyo": ("11", "01/08"), "UTC": ("10", "31/23")}.items():
+        settings = read_settings(argv(**DATED, timezone=zone), started=started)
+        assert (settings.source, settings.destination) == ("s3://lake/in/2026/", f"s3://lake/out/{keys[0]}/a.csv")
+        assert (settings.unmatched_file, settings.timezone) == (f"out/{keys[1]}.csv", zone)
+    assert read_settings(argv(**DATED), started=started).source_key == "in/2026/"
+    assert datetime.now(UTC).year <= int(settings_of(**DATED).source_key[3:7])
+
+
+def test_keys_have_the_date_that_is_asked_for_and_the_report_has_none():
+    settings = settings_of(**DATED, date="2026-11-02T05")
+    assert (settings.source_key, settings.destination_file) == ("in/2026/", "out/11/a.csv")
+    assert (settings.unmatched_file, settings.date) == ("out/02/05.csv", "2026-11-02T05")
+    assert settings.report_key == "out/mm/a.csv.report.json"
 
 
 def test_an_argument_that_is_like_none_of_ours_is_logged_and_let_through(caplog):
@@ -211,6 +233,20 @@ def test_missing_argument_is_named(name):
             {"source_key": "in/", "unmatched_file": "in/b.csv"},
             "S3.unmatched_file (--unmatched_file) s3://lake/in/b.csv would overwrite or join the source s3://lake/in/",
         ),
+        ({"timezone": ""}, "Job argument --timezone is '', expected a value."),
+        ({"source_key": "in/{yy}.json"}, "Job argument --source_key is 'in/{yy}.json', expected a key with braces"),
+        ({"destination_file": "out/a}.csv"}, "Job argument --destination_file is 'out/a}.csv', expected a key with"),
+        ({"unmatched_file": "out/{id}.csv"}, "Job argument --unmatched_file is 'out/{id}.csv', expected a key with"),
+        ({"destination_file": "out/{dd}/"}, "--destination_file is 'out/{dd}/', expected the key of one object."),
+        ({"date": "2026-11-01"}, "--date is 2026-11-01, but none of S3.source_key, S3.destination_file,"),
+        (
+            {"source_key": "x/{yyyy}.json", "destination_file": "x/2026.json", "date": "2026-11-01"},
+            "S3.destination_file (--destination_file) s3://lake/x/2026.json would overwrite or join the source",
+        ),
+        (
+            {"destination_file": "out/{mm}.csv", "unmatched_file": "out/{dd}.csv", "date": "2026-11-11"},
+            "S3.unmatched_file (--unmatched_file) 'out/11.csv' is the key of the output or of its run report",
+        ),
         ({"source_key": "out/a.csv.report.json"}, "the run report s3://lake/out/a.csv.report.json would overwrite the"),
     ],
 )
@@ -240,5 +276,6 @@ def test_what_the_plan_lets_pass_reaches_the_job_as_it_is(name, data):
     assume(re.search(TEXTS[name].removesuffix("$") + r"\Z", text) and not (name == "csv_null" and "," in text))
     arguments = {"source_bucket": "sources", "unmatched_file": "never-this", name: text}
     settings = read_settings(argv(**arguments))
+    assume("{" not in text)  # of dates the job has those of a day: tests/unit/test_dates.py
     expected = "\t" if name == "csv_delimiter" and text in {"tab", "\\t"} else text
     assert (getattr(settings.csv, name[4:]) if name.startswith("csv_") else getattr(settings, name)) == expected
