@@ -150,7 +150,7 @@ locals {
             for key in [try(local.key_patterns[name].destination_file, ""), try(local.key_patterns[name].unmatched_file, ""), try("${local.undated_files[name]}.report.json", ""), try("${local.undated_files[name]}.report.html", "")] :
             try(can(regex(local.arrival_patterns[name], key)), false)
           ])
-          text = "has on_arrival and would start itself again: to EventBridge * and dates of S3.source_key match across folders, and so its own output, list or run report; write them to another folder or bucket"
+          text = "has on_arrival, and its own output, list or run report would start it again, as a * or date of S3.source_key matches across folders there; write them to another folder or bucket"
         },
         {
           wrong = try(entry.Glue.execution_class == "FLEX" && !contains(["G.1X", "G.2X"], try(entry.Glue.worker_type, local.common_json.Glue.worker_type)), false)

@@ -52,7 +52,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.null_delimiter has csv.null \"n;a\", which holds csv.delimiter",
       "${var.configs_file}: configs.over_itself would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.schema_of_mysql has SecretsManager.schema_name, which only postgresql knows; the schema of mysql and mariadb is db_name",
-      "${var.configs_file}: configs.starts_itself has on_arrival and would start itself again: to EventBridge * and dates of S3.source_key match across folders, and so its own output, list or run report; write them to another folder or bucket",
+      "${var.configs_file}: configs.starts_itself has on_arrival, and its own output, list or run report would start it again, as a * or date of S3.source_key matches across folders there; write them to another folder or bucket",
       "${var.configs_file}: configs.two_logins has secret_arn and SecretsManager.username or password; the login comes from the secret, so remove them",
       "${var.configs_file}: configs.Case and configs.case differ only in case, and IAM roles do not",
       "${var.configs_file}: configs.dated_twice and configs.dated_twice write the same output s3://lake/out/{mm}/dated_twice.csv",
