@@ -27,7 +27,6 @@ from local.services.aws import Aws
 from local.services.databases import MariaDB, PostgreSQL
 from local.services.slack import SlackReceiver
 from local.words import texts
-from overlay.dates import report_key
 from overlay.report.slack_text import texts as texts_of_job
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -192,7 +191,7 @@ def show_outcome(aws: Aws, slack: SlackReceiver, pipeline: Pipeline, language: s
     for message in slack.messages:
         print(f"\n{words['slack']}", *outcome.message_lines(message), sep="\n")
     pages = {"slack_page": outcome.write_slack_page(pipeline.job, slack.messages)}
-    saved = outcome.fetch(s3, bucket, report_key(pipeline.destination_file), folder / "report.json")
+    saved = outcome.fetch(s3, bucket, f"{pipeline.destination_file}.report.json", folder / "report.json")
     if saved:
         pages = {"report_page": report.write(str(saved), folder / "report.html"), **pages}
     print("\n".join(outcome.page_lines(pages, language)))
