@@ -295,7 +295,7 @@ def test_no_value_pings_formats_or_outgrows_a_success(job, run_id, key, ids, lan
     for number, value in enumerate(ids):
         if 0 < len(value) < 20 and value.isascii() and value.isprintable():
             escaped = slack_escape(value.replace("`", "ˋ"))
-            assert len(escaped) > ID_LIMIT or f"`{escaped}`" in str(texts_in(payload)), number
+            assert len(escaped) > ID_LIMIT or f"`{escaped}`" in "\n".join(texts_in(payload)), number
 
 
 @settings(max_examples=60)
