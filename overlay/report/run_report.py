@@ -122,6 +122,7 @@ class Reporter:
             "job": settings.job_name,
             "run_id": settings.run_id,
             "language": settings.language,
+            "timezone": settings.timezone,
             "started": progress.started,
             "ended": end_time,
             "seconds": seconds,

@@ -97,6 +97,8 @@ def test_report_of_a_success(ready, engine):
     assert stages == ["secret", "connection", "listing", "table", "source", "overlay", "guard", "publish", "commit"]
     page = read_object(ready, f"out/{ready.name}.csv.report.html").decode()
     assert page == render(report)
+    assert report["timezone"] == "Asia/Tokyo"
+    assert " JST" in page
     assert sum(stage["seconds"] for stage in report["stages"]) <= report["seconds"]
     assert result.as_dict()["coverage"] == [[3, 0, 0], [1, 1, 1], [1, 0, 2], [0, 1, 2]]
 
