@@ -173,6 +173,12 @@ locals {
           text  = "has Database.ca_uri, which needs the driver org.mariadb.jdbc.Driver (${var.common_settings_file}: connection.jdbc_driver)"
         },
         {
+          wrong = can(entry.columns) && !try(length(entry.columns) > 0 && alltrue([
+            for column in entry.columns : try(column == tostring(column) && length(column) > 0, sort(keys(column)) == tolist(["as", "from"]) && alltrue([for text in values(column) : text == tostring(text) && length(text) > 0]))
+          ]) && length(distinct([for column in entry.columns : try(column.as, column)])) == length(entry.columns), false)
+          text = "has wrong columns: must be a list of names or of objects with from and as, each name of the output once"
+        },
+        {
           wrong = try(strcontains(entry.csv.null, entry.csv.delimiter), false)
           text  = "has csv.null ${try(jsonencode(entry.csv.null), "")}, which holds csv.delimiter"
         },
@@ -378,7 +384,8 @@ locals {
         { for option in ["key", "language", "timezone"] : "--${option}" => entry[option] if can(entry[option]) },
         { for option in ["unmatched_file", "records_at"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
         { for option in ["notify"] : "--${option}" => entry.slack[option] if can(entry.slack[option]) },
-        { for option in ["max_connections"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
+        { for option in ["max_connections", "table_key", "table_where"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
+        { for option in ["columns"] : "--${option}" => jsonencode(entry[option]) if can(entry[option]) },
         { for option, value in try(entry.csv, {}) : "--csv_${option}" => tostring(value) },
         { for option, value in try(entry.guard, {}) : "--guard_${option}" => tostring(value) },
       )

@@ -84,7 +84,15 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "key_missing_in_table": (
         "Table {table} has no key column {key!r}{near}.",
-        "Columns found: {columns}. Set key in configs.json (--key).",
+        "Columns found: {columns}. Set Database.table_key in configs.json (--table_key), or key for both sides.",
+    ),
+    "column_missing": (
+        "Neither source nor table has the column {name!r}{near}.",
+        "Columns found: {columns}. Correct columns in configs.json (--columns).",
+    ),
+    "where_refused": (
+        "The database refuses the condition {where!r} on table {table}: {problem}.",
+        "Correct Database.table_where in configs.json (--table_where): one condition, parentheses and quotes closed.",
     ),
     "table_missing": (
         "Table {table} does not exist, or {user!r} may not read it{near}.",
@@ -174,10 +182,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "The run was stopped, by hand or by its timeout.",
         "Run it again; after a timeout raise Glue.timeout_minutes or number_of_workers in configs.json.",
     ),
-    "unexpected": (
-        "{problem}",
-        "Look at the log of the run; the stack trace is there.",
-    ),
+    "unexpected": ("{problem}", "Look at the log of the run; the stack trace is there."),
 }
 
 # Words among the details of a failure.
@@ -235,6 +240,9 @@ PHRASES: dict[str, str] = {
     "indented": "an object over several lines; if it holds an array of records, S3.records_at (--records_at) reads it",
     "array_ends": "the file ends inside an array or object",
     "path": "names joined by dots",
+    "columns": 'a JSON list of columns, each a name or {{"from": "zip", "as": "postcode"}}',
+    "columns_once": "each name of the output once ({name!r} is there twice)",
+    "condition": "one SQL condition without ; and ?",
     "in_envelope": "expected {expected} in the object around the records (S3.records_at)",
     "no_array": "{name!r} is {kind}",
     "no_object": "{name!r} is {kind}, not an object",

@@ -83,7 +83,15 @@ MESSAGES: dict[str, tuple[str, str]] = {
     ),
     "key_missing_in_table": (
         "テーブル {table} にキー列 {key!r} がありません{near}。",
-        "見つかった列: {columns}。configs.json の key (--key) を設定してください。",
+        "見つかった列: {columns}。configs.json の Database.table_key (--table_key)、入力も同名なら key が必要です。",
+    ),
+    "column_missing": (
+        "入力にもテーブルにも列 {name!r} がありません{near}。",
+        "見つかった列: {columns}。configs.json の columns (--columns) を直してください。",
+    ),
+    "where_refused": (
+        "テーブル {table} の条件 {where!r} をデータベースが受け付けません: {problem}",
+        "configs.json の Database.table_where (--table_where) を、括弧と引用符の閉じた条件 1 つに直してください。",
     ),
     "table_missing": (
         "テーブル {table} がないか、ユーザー {user!r} に読み取り権限がありません{near}。",
@@ -173,10 +181,7 @@ MESSAGES: dict[str, tuple[str, str]] = {
         "ジョブが停止されました (手動停止またはタイムアウト)。",
         "再実行してください。タイムアウトなら Glue.timeout_minutes か Glue.number_of_workers を増やしてください。",
     ),
-    "unexpected": (
-        "{problem}",
-        "実行ログのスタックトレースを確認してください。",
-    ),
+    "unexpected": ("{problem}", "実行ログのスタックトレースを確認してください。"),
 }
 
 # Words among the details of a failure.
@@ -232,6 +237,9 @@ PHRASES: dict[str, str] = {
     "indented": "複数行にわたるオブジェクトです。中にレコードの配列があれば S3.records_at (--records_at) で読めます",
     "array_ends": "配列またはオブジェクトの途中でファイルが終わっています",
     "path": "ドットでつないだ名前",
+    "columns": '列の JSON 配列 (要素は列名または {{"from": "zip", "as": "postcode"}})',
+    "columns_once": "重複のない出力列名 ({name!r} が 2 回あります)",
+    "condition": "; と ? を含まない SQL の条件 1 つ",
     "in_envelope": "レコードを囲むオブジェクト (S3.records_at) の中で {expected} が必要です",
     "no_array": "{name!r} は{kind}です",
     "no_object": "{name!r} は{kind}で、オブジェクトではありません",

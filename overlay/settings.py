@@ -4,7 +4,7 @@ import fnmatch
 import logging
 import re
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from overlay.dates import DEFAULT_ZONE, fill_keys, undated
 from overlay.errors import Detail, SettingsError, Verbatim, near_miss, phrase
 from overlay.limits import LIMITS, Limits
+from overlay.output_columns import OutputColumn, output_columns
 
 LOG = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ class Settings:
     destination_file: str  # the key of the output
     run_id: str = ""  # Glue's; empty elsewhere
     key: str = "id"  # the column by which records and rows are matched
+    table_key: str = ""  # the table's own name of it; empty: the same
+    table_where: str = ""  # a condition in SQL: rows that do not meet it count as not there; empty: all do
+    columns: tuple[OutputColumn, ...] = ()  # of the output; empty: the source's, then those that only the table has
     language: str = "ja"  # of the messages, one of CHOICES
     # These three where the secret has none: one that RDS manages holds the login alone.
     db_name: str = ""
@@ -106,6 +110,16 @@ class Settings:
         return f"s3://{self.destination_bucket}/{self.destination_file}"
 
     @property
+    def row_key(self) -> str:
+        """The key column of the table."""
+        return self.table_key or self.key
+
+    def needed(self, names: Iterable[str], key: str) -> tuple[str, ...]:
+        """Those of the columns of one side that a run needs: its key, and what goes into the output."""
+        output = {key, *(column.name for column in self.columns)}
+        return tuple(name for name in names if not self.columns or name in output)
+
+    @property
     def report_key(self) -> str:
         """The key of the run report, beside the output."""
         return self.report_keys[0]
@@ -133,7 +147,9 @@ OPTIONAL_ARGUMENTS = (
 )
 _OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
 _KEYS = ("source_key", "destination_file", "unmatched_file")  # that may have dates
-_TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections", "dry_run"} | {"run_id"}  # taken as they are
+_TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections", "dry_run", "columns"} | {
+    "run_id"
+}  # taken as they are
 _KEPT = (*_OURS, "JOB_RUN_ID", "custom-logGroup-prefix")
 _SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
 # In snake_case, though "internal to AWS Glue" (AWS Glue guide, job parameters), or seen to be passed by it.
@@ -210,6 +226,7 @@ def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS, started
         job_name=arguments["JOB_NAME"],
         csv=csv_format(arguments),
         guard=_guard(arguments),
+        columns=output_columns(arguments.get("columns", "")),
         max_connections=int(arguments.get("max_connections", "0")),
         dry_run=arguments.get("dry_run") == "true",
         limits=limits,
@@ -230,6 +247,8 @@ def _check_values(arguments: Mapping[str, str]) -> None:
             raise _invalid(name, "", phrase("value"))
     if (path := arguments.get("records_at")) and not all(path.split(".")):
         raise _invalid("records_at", path, phrase("path"))
+    if {";", "?"} & set(condition := arguments.get("table_where", "")):
+        raise _invalid("table_where", condition, phrase("condition"))
     for name in ("destination_file", "unmatched_file"):
         if (key := arguments.get(name, "")).endswith("/"):
             raise _invalid(name, key, phrase("object_key"))

@@ -91,16 +91,27 @@ def overlay(
     rows: Sequence[Sequence[str | None]],
     *,
     key: str = "id",
+    table_key: str = "",
+    chosen_columns: Sequence[str | dict[str, str]] = (),
     integer_key: bool = True,
     csv: Csv | None = None,
 ) -> Expected:
-    """The CSV and the counts for source objects and a table given as the database's own texts."""
-    csv = csv or Csv()
+    """The CSV and the counts for source objects and a table given as the database's own texts.
+
+    `chosen_columns` is what `columns` of an entry says; rows that do not meet `table_where` are not among `rows`.
+    """
+    csv, table_key = csv or Csv(), table_key or key
     records = [record for data in sources for record in records_of(data)]
     source_columns = list(dict.fromkeys(name for record in records for name in record))
-    output = source_columns + [name for name in columns if name not in source_columns]
+    output = source_columns + [
+        name for name in columns if name not in source_columns and (name != table_key or key == table_key)
+    ]
+    titles = output
+    if chosen_columns:
+        output = [column if isinstance(column, str) else column["from"] for column in chosen_columns]
+        titles = [column if isinstance(column, str) else column["as"] for column in chosen_columns]
     match_of = canonical if integer_key else str
-    key_index = list(columns).index(key)
+    key_index = list(columns).index(table_key)
 
     table: dict[str, list[Sequence[str | None]]] = {}
     for row in rows:
@@ -114,7 +125,7 @@ def overlay(
     source_matches: set[str] = set()
     matched = filled = missing = 0
     coverage = [[0, 0, 0] for _ in output]  # of each column: cells from the source, from the table, empty
-    lines = [csv.line(output)]
+    lines = [csv.line(titles)]
     for record in records:
         identity = text_of(record.get(key))
         match = None if identity is None else match_of(identity)
@@ -150,7 +161,7 @@ def overlay(
         "missing_ids": missing,
         "table_rows": len(rows),
         "table_duplicates": len(rows) - nulls - len(table),
-        "columns": output,
+        "columns": titles,
         "coverage": coverage,
     }
     return Expected("".join(lines).encode(csv.encoding), counts)

@@ -7,8 +7,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from overlay.dialects.postgresql import PostgreSQL as PostgreSQLDialect
 from overlay.limits import Limits
 from overlay.report.result import Result
 from overlay.secret import make_secret
+from overlay.settings import read_settings
 from overlay.table.describe import Table, describe_with
 from overlay.table.jdbc import Connection
 
@@ -183,10 +184,13 @@ class Pipeline:
         names = {"db_name": self.database.database, "table_name": self.name}
         return make_database("c", self.properties(), make_secret("s", login | names | secret), self.limits)
 
-    def describe(self, key: str = "id", max_connections: int = 0, **secret: str) -> Table:
+    def describe(
+        self, key: str = "id", max_connections: int = 0, *, arguments: Mapping[str, str] | None = None, **secret: str
+    ) -> Table:
         """The table as the job describes it."""
+        settings = read_settings(self.arguments(key=key, **(arguments or {})), self.limits)
         with Connection(self.spark, self.target(**secret)) as connection:
-            return describe_with(connection, key, max_connections, self.limits)
+            return describe_with(connection, replace(settings, max_connections=max_connections))
 
     def series(self, last: int) -> str:
         """A table expression of the numbers from 1 on, in column `seq`."""

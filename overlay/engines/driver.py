@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, header, text_bytes
-from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, unmatched_columns
+from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, columns_of_output, unmatched_columns
 from overlay.engines.memory import Memory
 from overlay.engines.rows import RowReader
 from overlay.limits import MIB
@@ -64,13 +64,13 @@ class DriverEngine:
         """Parses the byte ranges of the source on all cores; a scan that is certain begins meanwhile."""
         self._reader.count_records(0)
         groups = cut_ranges(self._s3, self._inputs.objects, self._cores, self._limits)
-        batches = list(parse_groups(self._s3, groups, self._cores, self._limits, self._note))
-        columns = merged_columns(*(batch.schema.names for batch in batches))
-        facts = SourceFacts(sum(batch.num_rows for batch in batches), columns)
-        check_source(facts, self._settings)
-        tables = [pa.Table.from_batches([batch]) for batch in batches]
-        self._source = pa.concat_tables(tables, promote_options="default")
-        self.columns = merged_columns(columns, self._table.names)
+        batches = list(parse_groups(self._s3, groups, self._cores, self._limits, self._keep))
+        columns = merged_columns(*(names for names, _ in batches))
+        facts = SourceFacts(sum(table.num_rows for _, table in batches), columns)
+        check_source(facts, self._settings, self._table)
+        self._columns = columns_of_output(self._settings, columns, self._table)
+        self.columns = tuple(column.title for column in self._columns)
+        self._source = pa.concat_tables((table for _, table in batches), promote_options="default")
         ids = self._source.column(self._settings.key).combine_chunks()
         self._matches = self._as_matches(ids)
         self._reader.set_matches(self._matches)
@@ -86,9 +86,13 @@ class DriverEngine:
         numbers = as_numbers(matches)
         return matches if numbers is None else numbers
 
-    def _note(self, batch: pa.RecordBatch) -> None:
-        self._memory.hold(batch.nbytes)
+    def _keep(self, batch: pa.RecordBatch) -> tuple[list[str], pa.Table]:
+        """The names of all columns of parsed records, and the columns that the run needs."""
+        names = batch.schema.names
+        table = pa.Table.from_batches([batch.select(list(self._settings.needed(names, self._settings.key)))])
+        self._memory.hold(table.nbytes)
         self._reader.count_records(batch.num_rows)
+        return names, table
 
     def overlay(self) -> Counts:
         """Reads the rows that records want and finds the row of each record; `publish` overlays their cells."""
@@ -118,18 +122,19 @@ class DriverEngine:
 
     def _lines(self, columns: tuple[str, ...]) -> Iterator[bytes]:
         """The lines of the output in order, in the encoding of the output."""
+        names = [column.name for column in self._columns]
 
         def lines(edges: tuple[int, int]) -> tuple[bytes, Counts]:
             start, length = edges[0], edges[1] - edges[0]
             source = self._source.slice(start, length)
-            ours = {name: column.combine_chunks() for name, column in zip(columns, source.columns, strict=False)}
+            ours = {name: source.column(name).combine_chunks() for name in source.column_names}
             numbers = self._rows.numbers.slice(start, length)
             theirs = {
                 name: column.take(numbers).cast(pa.string())
                 for name, column in self._rows.columns.items()
                 if (own := ours.get(name)) is None or own.null_count
             }
-            overlaid = overlay(ours, theirs, columns, length)
+            overlaid = overlay(ours, theirs, names, length)
             text = text_bytes(csv_lines(overlaid.values, self._settings.csv))
             return encoded(text, self._settings.csv, columns, start + 1), Counts(coverage=overlaid.coverage)
 

@@ -5,13 +5,14 @@ engine gives the same bytes and counts: tests/engines runs the promises of the m
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from overlay.errors import SourceError, Verbatim, listed_names, near_miss, phrase
-from overlay.merge import Counts
+from overlay.errors import SettingsError, SourceError, Verbatim, listed_names, near_miss, phrase
+from overlay.merge import Counts, merged_columns
 from overlay.messages_en import TEXTS
+from overlay.output_columns import OutputColumn
 from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
@@ -79,6 +80,7 @@ class Engine(Protocol):
 
         Raises:
             SourceError: objects are missing, empty or malformed, or no record has the key column.
+            SettingsError: neither source nor table has a column that the output is to have.
             AwsError: S3 denied a call or failed.
         """
 
@@ -104,11 +106,12 @@ class Engine(Protocol):
         """Gives back what the engine holds."""
 
 
-def check_source(facts: SourceFacts, settings: Settings) -> None:
-    """Refuses a source that would erase the output or that nothing can be matched with.
+def check_source(facts: SourceFacts, settings: Settings, table: Table) -> None:
+    """Refuses a source that would erase the output, that nothing can be matched with or that lacks a column.
 
     Raises:
         SourceError: no records, no columns, or no key column.
+        SettingsError: a column of the output is in neither source nor table.
     """
     url, columns = Verbatim(settings.source), facts.columns
     if not facts.records or not columns:
@@ -116,6 +119,17 @@ def check_source(facts: SourceFacts, settings: Settings) -> None:
     if settings.key not in columns:
         near, listed = near_miss(settings.key, columns), listed_names(columns)
         raise SourceError("key_missing_in_source", url=url, key=Verbatim(settings.key), near=near, columns=listed)
+    names = merged_columns(columns, table.all_names)
+    for name, _ in settings.columns:
+        if name not in names:
+            near, listed = near_miss(name, names), listed_names(names)
+            raise SettingsError("column_missing", name=Verbatim(name), near=near, columns=listed)
+
+
+def columns_of_output(settings: Settings, source: Iterable[str], table: Table) -> tuple[OutputColumn, ...]:
+    """The columns that `columns` names; without it the source's, then what only the table has, but for its key."""
+    theirs = (name for name in table.names if name != table.key.name)
+    return settings.columns or tuple(OutputColumn(name, name) for name in merged_columns(source, theirs))
 
 
 def unmatched_columns(settings: Settings) -> tuple[str, ...]:

@@ -154,8 +154,10 @@ class RowReader:
             table, matches = table.take(firsts), matches.take(firsts)
         numbers = pc.index_in(self.sieve.matches, value_set=matches, skip_nulls=True)
         counts.matched = len(numbers) - numbers.null_count
-        texts = [column.cast(_text_type(column.type)).combine_chunks() for column in table.columns]
-        return JoinedRows(dict(zip(self._table.names, texts, strict=True)), numbers, counts, self._plan)
+        needed = self._inputs.settings.needed(self._table.names, self._table.key.name)
+        columns = {name: table.column(number) for number, name in enumerate(self._table.names) if name in needed}
+        texts = {name: column.cast(_text_type(column.type)).combine_chunks() for name, column in columns.items()}
+        return JoinedRows(texts, numbers, counts, self._plan)
 
 
 class Scan:
@@ -207,7 +209,7 @@ def statement(table: Table, predicate: str) -> str:
         for column in table.columns
     ]
     cells = ", ".join(f"{text} AS c{number}" for number, text in enumerate(texts))
-    return f"SELECT {cells} FROM {table.qualified} WHERE {predicate}"
+    return f"SELECT {cells} {table.from_where(predicate)}"
 
 
 def _is_number(table: Table, name: str) -> bool:

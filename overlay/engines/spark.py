@@ -26,7 +26,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 from overlay import aws, keys
 from overlay.csv_text import header
 from overlay.engines import workers
-from overlay.engines.engine import Inputs, Output, Plan, SourceFacts, check_source, unmatched_columns
+from overlay.engines.engine import Inputs, Output, Plan, SourceFacts, check_source, columns_of_output, unmatched_columns
 from overlay.errors import OutputError, error_from_data
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_from_data, merged_columns
@@ -89,6 +89,7 @@ class SparkEngine:
             byte_ranges=byte_ranges,
             table_columns=self._table.names,
             key=self._settings.key,
+            row_key=self._settings.row_key,
             integer_key=self._table.key.is_integer,
             zerofill=self._table.has_zerofill_key,
             nonce=f"\0{secrets.token_hex(16)}:",
@@ -106,8 +107,10 @@ class SparkEngine:
         if all(hashes is not None for _, hashes in facts):
             hashes = [np.frombuffer(hashes, np.uint32).astype(np.uint64) << np.uint64(32) for _, hashes in facts]
             self._filter = keys.KeyFilter.of_hashes(hashes)
-        check_source(self._facts, self._settings)
-        self.columns = merged_columns(self._facts.columns, self._table.names)
+        check_source(self._facts, self._settings, self._table)
+        self._source_columns = self._settings.needed(self._facts.columns, self._settings.key)
+        self._columns = columns_of_output(self._settings, self._facts.columns, self._table)
+        self.columns = tuple(column.title for column in self._columns)
         return self._facts
 
     def _over_ranges(self) -> DataFrame:
@@ -116,7 +119,7 @@ class SparkEngine:
         return self._spark.range(0, count, 1, max(count, 1))
 
     def _records(self) -> DataFrame:
-        columns = self._facts.columns
+        columns = self._source_columns
         schema = workers.record_schema(len(columns))
         return _mapped(self._over_ranges(), schema, workers.parse_records, self._reading, columns, self._starts)
 
@@ -141,8 +144,9 @@ class SparkEngine:
         # Rows have one an id and are cut to PARTITION_BYTES: sorting both sides would cost 5 of 47 core-seconds more.
         joined = self._records().join(self._rows(table, key_filter).hint("shuffle_hash"), "match", "full")
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
-        overlay, form = workers.overlay_joined, self._settings.csv
-        lines = _mapped(joined, workers.LINES, overlay, self._reading, source.columns, form, bin_rows)
+        names = [column.name for column in self._columns]
+        making = workers.Making(self._source_columns, names, self._settings.csv, bin_rows)
+        lines = _mapped(joined, workers.LINES, workers.overlay_joined, self._reading, making)
         self._lines = self._kept(lines, self.columns, running=True)
         rows = self._lines.frame.where("message IS NOT NULL").select("message").collect()
         counts = sum(map(counts_from_data, _checked(json.loads(row.message) for row in rows)), Counts())
@@ -165,7 +169,7 @@ class SparkEngine:
         with database_errors(table.database):
             frame = self._spark.read.jdbc(
                 table.database.url,
-                f"(SELECT {', '.join(texts)} FROM {table.qualified}) AS source",
+                f"(SELECT {', '.join(texts)} {table.from_where()}) AS source",
                 predicates=predicates,
                 properties=table.database.options | {"fetchsize": str(table.fetch_rows(self._limits))},
             )

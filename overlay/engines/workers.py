@@ -19,7 +19,7 @@ from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, text_bytes
 from overlay.errors import JobError
 from overlay.limits import Limits
-from overlay.merge import Counts, merged_columns, overlay, rows_with_id
+from overlay.merge import Counts, overlay, rows_with_id
 from overlay.settings import CsvFormat
 from overlay.source.columns import record_batches
 from overlay.source.json_reader import RecordReader
@@ -57,6 +57,7 @@ class Reading(NamedTuple):
     Attributes:
         byte_ranges: What each of them parses.
         table_columns: The names of the columns of the table that are read.
+        key, row_key: The key columns of source and table.
         integer_key: Whether ids are compared by their value.
         zerofill: Whether the database prints ids with leading zeros.
         nonce: What the match of a record without an id begins with, so that it matches nothing.
@@ -66,6 +67,7 @@ class Reading(NamedTuple):
     byte_ranges: Sequence[Sequence[ByteRange]]
     table_columns: Sequence[str]
     key: str
+    row_key: str
     integer_key: bool
     zerofill: bool
     nonce: str
@@ -76,7 +78,7 @@ class Reading(NamedTuple):
     @property
     def key_at(self) -> int:
         """Which column of the table has the ids."""
-        return self.table_columns.index(self.key)
+        return self.table_columns.index(self.row_key)
 
     def batches(self, number: int) -> Iterator[pa.RecordBatch]:
         """The records of a byte range."""
@@ -231,14 +233,24 @@ class PartitionCounts:
         return counts.to_data()
 
 
-def overlay_joined(
-    reading: Reading, source_columns: Sequence[str], form: CsvFormat, bin_rows: int, batches: Batches
-) -> Iterator[pa.RecordBatch]:
-    """Records beside rows in, LINES out, and a message with the counts.
+class Making(NamedTuple):
+    """How workers make lines.
 
-    A bin has `bin_rows` lines: the grain in which the size of the output is known before it is cut into parts.
+    Attributes:
+        source_columns: The names of the columns that records come with.
+        columns: The names of those that go into the output, in its order.
+        bin_rows: The lines of a bin: the grain in which the size of the output is known before it is cut into parts.
     """
-    columns, partition = merged_columns(source_columns, reading.table_columns), PartitionCounts(reading)
+
+    source_columns: Sequence[str]
+    columns: Sequence[str]
+    form: CsvFormat
+    bin_rows: int
+
+
+def overlay_joined(reading: Reading, making: Making, batches: Batches) -> Iterator[pa.RecordBatch]:
+    """Records beside rows in, LINES out, and a message with the counts."""
+    partition = PartitionCounts(reading)
     for batch in batches:
         is_message = batch.column("message").is_valid()
         for row in batch.filter(is_message).select(["message", "copies"]).to_pylist():
@@ -252,13 +264,13 @@ def overlay_joined(
         records = joined.filter(joined.column("ordinal").is_valid())
         if not records.num_rows:
             continue
-        ours = {name: records.column(f"s{number}") for number, name in enumerate(source_columns)}
+        ours = {name: records.column(f"s{number}") for number, name in enumerate(making.source_columns)}
         theirs = {name: records.column(f"c{number}") for number, name in enumerate(reading.table_columns)}
-        overlaid = overlay(ours, theirs, columns, records.num_rows)
+        overlaid = overlay(ours, theirs, making.columns, records.num_rows)
         partition.counts += Counts(coverage=overlaid.coverage)
         ordinals = records.column("ordinal")
-        bins = pc.divide(ordinals, bin_rows).cast(pa.int32())
-        lines = csv_lines(overlaid.values, form)
+        bins = pc.divide(ordinals, making.bin_rows).cast(pa.int32())
+        lines = csv_lines(overlaid.values, making.form)
         yield pa.RecordBatch.from_arrays([bins, ordinals, lines, pa.nulls(records.num_rows, pa.string())], schema=LINES)
     yield message_row(LINES, partition.message())
 

@@ -9,7 +9,7 @@ import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -23,16 +23,17 @@ from overlay.threads import awaited
 LOG = logging.getLogger(__name__)
 Group = Sequence[ByteRange]
 Batches = list[pa.RecordBatch]
+T = TypeVar("T")
 
 
 def parse_groups(
-    s3: Any, groups: Sequence[Group], cores: int, limits: Limits, seen: Callable[[pa.RecordBatch], None]
-) -> Iterator[pa.RecordBatch]:
-    """The batches of all groups in order; `seen` is called with each as soon as it is there, in any thread.
+    s3: Any, groups: Sequence[Group], cores: int, limits: Limits, keep: Callable[[pa.RecordBatch], T]
+) -> Iterator[T]:
+    """What `keep` makes of the batches of all groups, in order; it gets each as soon as it is there, in any thread.
 
     Raises:
         SourceError, AwsError: those of the first group that has one; see `record_batches`.
-        Exception: what `seen` raises.
+        Exception: what `keep` raises.
     """
     size = max(min(cores, len(groups)), 1)
     if size > 1 and _plain_bytes(groups) >= limits.process_bytes_min and not _arrow_parses(s3, groups[0][0], limits):
@@ -40,11 +41,11 @@ def parse_groups(
         # Spawned, not forked, as threads of py4j and pyarrow hold locks.
         with awaited(ProcessPoolExecutor(size, multiprocessing.get_context("spawn"))) as pool:
             for batches in pool.map(partial(parse_group, limits, s3.meta.region_name), groups):
-                yield from _noted(batches, seen)
+                yield from map(keep, batches)
     else:
         with awaited(ThreadPoolExecutor(size, "source")) as pool:
-            for batches in pool.map(lambda group: list(_noted(_parse(s3, group, limits), seen)), groups):
-                yield from batches
+            for kept in pool.map(lambda group: list(map(keep, _parse(s3, group, limits))), groups):
+                yield from kept
 
 
 def _plain_bytes(groups: Iterable[Group]) -> int:
@@ -66,9 +67,3 @@ def parse_group(limits: Limits, region: str, group: Group) -> Batches:
 
 def _parse(s3: Any, group: Group, limits: Limits) -> Iterator[pa.RecordBatch]:
     return record_batches([RecordReader(s3, item, limits) for item in group])
-
-
-def _noted(batches: Iterable[pa.RecordBatch], seen: Callable[[pa.RecordBatch], None]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        seen(batch)
-        yield batch

@@ -8,7 +8,7 @@ from overlay.dialects.base import Dialect, Index, TableColumn
 from overlay.errors import TableError, TransientTableError, Verbatim, listed_names, near_miss
 from overlay.limits import Limits
 from overlay.settings import Settings
-from overlay.table.jdbc import Connection, Spark, retried
+from overlay.table.jdbc import Connection, Spark, causes, retried
 
 LOG = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ class Table:
     """The table as the catalogue describes it.
 
     Attributes:
-        columns: In table order.
+        columns: Those that are read, in table order.
         key: The key column; ids of integers are compared by their value.
         unique: Whether no two rows have the same key text.
         indexed: Whether an index begins with the key.
@@ -28,6 +28,8 @@ class Table:
         row_bytes: Of a row as it is stored, on average; 0 where the catalogue does not know (views).
         connections: How many may be open at a time.
         driver: As `Connection.driver` says it.
+        where: The condition of the rows that count as there; empty where all do.
+        all_names: Of all columns that the user may read, in table order.
     """
 
     database: Database = field(repr=False)
@@ -40,10 +42,12 @@ class Table:
     row_bytes: int
     connections: int
     driver: str
+    where: str = ""
+    all_names: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the columns."""
+        """The names of the columns that are read."""
         return tuple(column.name for column in self.columns)
 
     @property
@@ -62,6 +66,10 @@ class Table:
         """The name of the table in SQL."""
         return self.dialect.qualified(self.database.table)
 
+    def from_where(self, predicate: str = "") -> str:
+        """SQL for the rows that count as there, or for those of them that a predicate takes."""
+        return from_where(self.qualified, self.where, predicate)
+
     @property
     def dialect(self) -> Dialect:
         """The dialect of its database."""
@@ -76,12 +84,12 @@ def describe_table(spark: Spark, database: Database, settings: Settings) -> Tabl
     """Asks the catalogue; asks again a database that may get over what it says.
 
     Raises:
-        TableError: the table is missing, has no key column, or the database fails.
+        TableError: see `describe_with`.
     """
 
     def describe() -> Table:
         with Connection(spark, database) as connection:
-            return describe_with(connection, settings.key, settings.max_connections, settings.limits)
+            return describe_with(connection, settings)
 
     table = retried(describe, settings.limits.first_waits, settings.limits.patience_seconds)
     numbers = len(table.columns), table.rows, table.connections
@@ -89,13 +97,16 @@ def describe_table(spark: Spark, database: Database, settings: Settings) -> Tabl
     return table
 
 
-def describe_with(connection: Connection, key: str, max_connections: int, limits: Limits) -> Table:
+def describe_with(connection: Connection, settings: Settings) -> Table:
     """The table by one connection.
 
+    Where ids may repeat, all columns are read, whatever goes into the output: they decide which row of an id is used.
+
     Raises:
-        TableError: the table is missing, has no key column, or the database fails.
+        TableError: the table is missing, has no key column, its condition is none, or the database fails.
     """
     database, dialect, name = connection.database, connection.dialect, connection.database.table
+    key, where = settings.row_key, settings.table_where
     answer = connection.ask(dialect.columns(name, key))
     columns = {str(row["name"]): TableColumn(**row) for row in answer}  # type: ignore[arg-type]
     readable = Verbatim(dialect.readable(name))
@@ -111,31 +122,67 @@ def describe_with(connection: Connection, key: str, max_connections: int, limits
     indexes = read_indexes(connection)
     of_key = [index for index in indexes if index.first_column == key]
     firsts = [index.first_column for index in indexes if index.is_primary] + [key] * bool(of_key)
+    unique = any(index.is_unique and index.is_alone for index in of_key) and columns[key].type in dialect.exact_types
     rows = estimate_rows(connection, dialect.quote_name(key), dialect.qualified(name))
-    share = max(connection.ask_number(dialect.max_connections()) // limits.connection_share, 1)
+    row_bytes = connection.ask_number(dialect.row_bytes(name, rows))
+    if where:
+        check_where(connection, where)
+        rows = estimate_rows(connection, dialect.quote_name(key), dialect.qualified(name), where)
+    share = max(connection.ask_number(dialect.max_connections()) // settings.limits.connection_share, 1)
     return Table(
         database=database,
-        columns=tuple(columns.values()),
+        columns=tuple(columns[name] for name in (settings.needed(columns, key) if unique else columns)),
         key=columns[key],
-        unique=any(index.is_unique and index.is_alone for index in of_key) and columns[key].type in dialect.exact_types,
+        unique=unique,
         indexed=bool(of_key),
         ordered=tuple(columns[first] for first in dict.fromkeys(firsts) if first in columns),
         rows=rows,
-        row_bytes=connection.ask_number(dialect.row_bytes(name, rows)),
-        connections=max_connections or share,
+        row_bytes=row_bytes,
+        connections=settings.max_connections or share,
         driver=connection.driver,
+        where=where,
+        all_names=tuple(columns),
     )
 
 
-def estimate_rows(connection: Connection, column: str, table: str) -> int:
+def from_where(table: str, *conditions: str) -> str:
+    """SQL for the rows of a table that meet all of some conditions, of which empty ones are none.
+
+    A line ends each, so that a comment in it does, too.
+    """
+    where = " AND ".join(f"({condition}\n)" for condition in conditions if condition)
+    return f"FROM {table} WHERE {where}" if where else f"FROM {table}"
+
+
+def check_where(connection: Connection, where: str) -> None:
+    """Lets the server refuse what is no condition on the table: in parentheses, and without, as it may end them.
+
+    With LIMIT 0 it reads no row, and it needs no right on a view beside reading, which EXPLAIN does.
+
+    Raises:
+        TableError: it refuses, in its words.
+    """
+    dialect, name = connection.dialect, connection.database.table
+    for condition in (f"({where}\n)", where):
+        try:
+            connection.ask(f"SELECT 1 FROM {dialect.qualified(name)} WHERE {condition}\nLIMIT 0")
+        except TransientTableError:
+            raise
+        except TableError as error:
+            words = [cause.text for cause in causes(error.__cause__ or error) if cause.of_sql] or [str(error)]
+            problem, readable = Verbatim(words[-1].strip()[:500]), Verbatim(dialect.readable(name))
+            raise TableError("where_refused", where=Verbatim(where), table=readable, problem=problem) from error
+
+
+def estimate_rows(connection: Connection, column: str, table: str, where: str = "") -> int:
     """How many rows the optimizer expects in a table, or there are where the user may not ask it (views)."""
     try:
-        return connection.dialect.estimate(connection.ask, f"SELECT {column} FROM {table}")
+        return connection.dialect.estimate(connection.ask, f"SELECT {column} {from_where(table, where)}")
     except TransientTableError:
         raise
     except TableError as error:
         LOG.info("the rows are counted, as there is no estimate: %s", error)
-        return connection.ask_number(f"SELECT COUNT(*) FROM {table}")
+        return connection.ask_number(f"SELECT COUNT(*) {from_where(table, where)}")
 
 
 def read_indexes(connection: Connection) -> list[Index]:

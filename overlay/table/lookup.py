@@ -72,9 +72,8 @@ def count_rows(connection: Connection, table: Table, predicate: str = ALL_ROWS) 
     """The counts of the rows of a predicate: rows, and rows beyond the first of each id."""
     name = table.dialect.quote_name(table.key.name)
     repeats = "0" if table.unique else f"COUNT({name}) - COUNT(DISTINCT {_exact_key(table)})"
-    where = "" if predicate == ALL_ROWS else f" WHERE {predicate}"
     counted = f"COUNT(*) AS table_rows, {repeats} AS table_duplicates"
-    [row] = connection.ask(f"SELECT {counted} FROM {table.qualified}{where}")
+    [row] = connection.ask(f"SELECT {counted} {table.from_where('' if predicate == ALL_ROWS else predicate)}")
     return Counts(table_rows=int(row["table_rows"] or 0), table_duplicates=int(row["table_duplicates"] or 0))
 
 
@@ -92,7 +91,7 @@ def ids_in_order(connection: Connection, table: Table, limits: Limits, most: int
     """
     dialect, name = table.dialect, table.dialect.quote_name(table.key.name)
     distinct, first = "" if table.unique else "DISTINCT ", "" if most is None else f" ORDER BY k LIMIT {most}"
-    ids = f"SELECT {distinct}{_exact_key(table)} AS k FROM {table.qualified} WHERE {name} IS NOT NULL{first}"
+    ids = f"SELECT {distinct}{_exact_key(table)} AS k {table.from_where(f'{name} IS NOT NULL')}{first}"
     sql = f"SELECT {dialect.text('k')} AS id FROM ({ids}) AS ids ORDER BY k"
     connection.ask(dialect.sorts(limits))
     for batch in connection.batches(sql, pa.schema([("id", pa.string())]), limits.fetch_rows):

@@ -67,13 +67,13 @@ def column_cuts(connection: Connection, table: Table, column: TableColumn, step:
     name = table.dialect.quote_name(column.name)
     if not column.is_integer:
         return index_cuts(connection, table, column, step, limits) if table.dialect.can_look_up(column) else []
-    [bounds] = connection.ask(f"SELECT MIN({name}) AS low, MAX({name}) AS high FROM {table.qualified}")
+    [bounds] = connection.ask(f"SELECT MIN({name}) AS low, MAX({name}) AS high {table.from_where()}")
     if bounds["low"] is None or bounds["high"] is None:
         return []
 
     def rows_between(start: int, end: int) -> int:
-        sql = f"SELECT {name} FROM {table.qualified} WHERE {name} >= {start} AND {name} < {end}"
-        return table.dialect.estimate(connection.ask, sql)
+        between = table.from_where(f"{name} >= {start} AND {name} < {end}")
+        return table.dialect.estimate(connection.ask, f"SELECT {name} {between}")
 
     low, high = int(bounds["low"]), int(bounds["high"])
     return [str(cut) for cut in integer_cuts(low, high, step, table.rows, rows_between, limits)]
@@ -124,7 +124,7 @@ def index_cuts(connection: Connection, table: Table, column: TableColumn, step: 
     cuts: list[str] = []
     where = f"{name} IS NOT NULL"
     while len(cuts) < 2 * limits.ranges_max:  # the table may be larger than estimated, but hardly without end
-        order = f"FROM {table.qualified} WHERE {where} ORDER BY {name} LIMIT 1 OFFSET {step}"
+        order = f"{table.from_where(where)} ORDER BY {name} LIMIT 1 OFFSET {step}"
         rows = connection.ask(f"SELECT {text} AS id {order}")
         cut = table.dialect.key_literal(column, str(rows[0]["id"])) if rows else None
         if cut is None:

@@ -39,6 +39,7 @@ BEYOND_SCHEMA = {
     "dated_source",
     "dated_twice",
     "starts_itself",
+    "columns_twice",
 }
 
 
@@ -190,7 +191,7 @@ def values_of(schema: dict, path: str = "") -> Iterator[tuple[str, dict]]:
 # What data.tf checks in words of its own: lists, maps, what belongs together; and secrets, which no message may quote.
 OTHERWISE = {"SecretsManager.username", "SecretsManager.password", "slack.slack_webhook", "tags", "alarm_emails"}
 OTHERWISE |= {"kms_key_arns", "connection.further_subnets", "connection.jdbc_driver.class_name"}
-OTHERWISE |= {"connection.jdbc_driver.jar_uri"}
+OTHERWISE |= {"connection.jdbc_driver.jar_uri", "columns"}
 UNDERSTOOD = ["string", "integer", "number", "boolean", ["integer", "string"]]
 
 

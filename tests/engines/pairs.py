@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from overlay.limits import MIB, Limits
@@ -31,6 +31,9 @@ class Pair:
     Attributes:
         objects: The source objects, in order.
         columns, rows: The table, its values as the database prints them. The key is among the columns.
+        table_key: What the table calls the key, which is `id` in the source.
+        chosen_columns: Those of the output, as `columns` of an entry has them; or none.
+        where_columns: Rows count as there where the first of these is NULL or the second is not; or none: all do.
         unique: Whether a unique index proves the ids to be so.
         arguments: Those of the CSV.
         limits: Small ones, so that little data is cut in many places.
@@ -45,11 +48,32 @@ class Pair:
     arguments: dict[str, str]
     limits: Limits
     cores: int
+    table_key: str = "id"
+    chosen_columns: list[str | dict[str, str]] = field(default_factory=list)
+    where_columns: tuple[str, ...] = ()
 
     @property
     def key_at(self) -> int:
         """Which column of the table is the key."""
-        return self.columns.index("id")
+        return self.columns.index(self.table_key)
+
+    @property
+    def rows_there(self) -> list[tuple[str | None, ...]]:
+        """The rows that count as there."""
+        if not self.where_columns:
+            return self.rows
+        null, valid = map(self.columns.index, self.where_columns)
+        return [row for row in self.rows if row[null] is None or row[valid] is not None]
+
+    def all_arguments(self, quote_name: Callable[[str], str]) -> dict[str, str]:
+        """The job arguments, those of the CSV among them."""
+        more = {"table_key": self.table_key} if self.table_key != "id" else {}
+        if self.chosen_columns:
+            more["columns"] = json.dumps(self.chosen_columns)
+        if self.where_columns:
+            null, valid = map(quote_name, self.where_columns)
+            more["table_where"] = f"{null} IS NULL OR {valid} IS NOT NULL -- it's ) ("
+        return self.arguments | more
 
 
 def value_of(chance: random.Random, words: Sequence[str], depth: int = 0) -> Any:
@@ -161,7 +185,7 @@ def make_pair(seed: str, *, nul: bool = True) -> Pair:
     words = [word for word in WORDS if not (narrow and "😀" in word)]
     in_table = [word for word in words if nul or "\0" not in word]
     keys = INTEGERS if integer_key else in_table[1:] + INTEGERS[:4] + ([] if narrow else ALIKE)
-    return Pair(
+    pair = Pair(
         objects=objects_of(chance, keys, words),
         columns=columns,
         rows=rows_of(chance, columns, keys, in_table, unique=unique),
@@ -171,13 +195,48 @@ def make_pair(seed: str, *, nul: bool = True) -> Pair:
         limits=limits_of(chance),
         cores=chance.choice([1, 2, 8]),
     )
+    return with_choices(chance, pair)
+
+
+def with_choices(chance: random.Random, pair: Pair) -> Pair:
+    """The pair with a key of another name in the table, chosen columns and a condition; each in half of the pairs."""
+    columns, rows = list(pair.columns), pair.rows
+    chosen, where = list[str | dict[str, str]](), tuple[str, ...]()
+    key = chance.choice(["id", "id", "extra", 'k`e"y'])
+    columns[columns.index("id")] = key
+    if key != "id" and len(columns) > 2 and chance.random() < 0.5:  # a number of its own beside it
+        columns[chance.choice([number for number, name in enumerate(columns) if name != key])] = "id"
+    if chance.random() < 0.5:
+        source = [name for data in pair.objects for record in oracle.records_of(data) for name in record]
+        names = list(dict.fromkeys([*source, *columns]))
+        titles = chance.sample([*names, "new", "新,1"], chance.randint(1, len(names)))
+        chosen = [
+            title if title in names and chance.random() < 0.7 else {"from": chance.choice(names), "as": title}
+            for title in titles
+        ]
+        # An empty name is one that a source may have, and nobody can ask for.
+        chosen = [column for column in chosen if column and (isinstance(column, str) or all(column.values()))]
+    if len(columns) > 1 and chance.random() < 0.6:
+        often_null = chance.choice([name for name in columns if name != key])
+        where = chance.choice([name for name in columns if name != often_null]), often_null
+        at = columns.index(often_null)
+        rows = [(*row[:at], None, *row[at + 1 :]) if chance.random() < 0.5 else row for row in rows]
+    return replace(pair, columns=columns, rows=rows, table_key=key, chosen_columns=chosen, where_columns=where)
 
 
 def expectation(pair: Pair) -> oracle.Expected | None:
     """What the oracle says of a pair; None where a character does not exist in the encoding."""
     csv = csv_options(pair.arguments)
     try:
-        return oracle.overlay(pair.objects, pair.columns, pair.rows, integer_key=pair.integer_key, csv=csv)
+        return oracle.overlay(
+            pair.objects,
+            pair.columns,
+            pair.rows_there,
+            table_key=pair.table_key,
+            chosen_columns=pair.chosen_columns,
+            integer_key=pair.integer_key,
+            csv=csv,
+        )
     except UnicodeEncodeError:
         return None
 
@@ -188,7 +247,7 @@ def unmatched_list(pair: Pair) -> bytes | None:
     records = [record for data in pair.objects for record in oracle.records_of(data)]
     texts = [oracle.text_of(record.get("id")) for record in records]
     in_source = {same(text) for text in texts if text is not None}
-    ids = {row[pair.key_at] for row in pair.rows} - {None}
+    ids = {row[pair.key_at] for row in pair.rows_there} - {None}
     alone = sorted((i for i in ids if same(i) not in in_source), key=int if pair.integer_key else str.encode)
     try:
         return "".join(csv.line([text]) for text in ["id", *alone]).encode(csv.encoding)
@@ -205,8 +264,9 @@ def fill_table(pipeline: Any, pair: Pair) -> None:
         key = "VARCHAR(40) COLLATE " + ('"C"' if pair.unique else "no_case")
     else:
         key = "VARCHAR(40) COLLATE " + ("utf8mb4_nopad_bin" if pair.unique else "utf8mb4_general_ci")
-    listed = [f"{quote_name(name)} {key if name == 'id' else 'TEXT'}" for name in pair.columns]
-    index = f"CREATE {'UNIQUE' if pair.unique else ''} INDEX i{pipeline.name} ON {pipeline.name} (id)"
+    listed = [f"{quote_name(name)} {key if name == pair.table_key else 'TEXT'}" for name in pair.columns]
+    kind, indexed = "UNIQUE" if pair.unique else "", quote_name(pair.table_key)
+    index = f"CREATE {kind} INDEX i{pipeline.name} ON {pipeline.name} ({indexed})"
     pipeline.sql(
         f"DROP TABLE IF EXISTS {pipeline.name}",
         f"CREATE TABLE {pipeline.name} ({', '.join(listed)})",

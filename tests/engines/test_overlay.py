@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from overlay.errors import SettingsError
 from overlay.report.result import Result
 from reference import oracle
 from tests.agreement import assert_agrees, csv_options
@@ -168,6 +169,59 @@ def test_records_within_an_object(on_both):
     result = on_both.run(records_at="data.records")
     assert on_both.output() == b"id,name\n1,a\n3,c\n"
     assert (result.counts.source_records, result.counts.matched) == (2, 1)
+
+
+CHOSEN = '["name", {"from": "zip", "as": "postcode"}, "id", {"from": "id", "as": "客"}, "customer_id"]'
+
+
+@everywhere("pipeline", "on_postgresql")
+def test_an_entry_chooses_columns_rows_and_key(on):
+    """`columns`, `Database.table_key` and `Database.table_where`, one beside the other."""
+    on.sql(
+        f"CREATE TABLE {on.name} (id INT, customer_id INT PRIMARY KEY, name VARCHAR(9), zip CHAR(5), gone INT)",
+        f"INSERT INTO {on.name} VALUES (90, 1, 'a', '00001', NULL), (91, 2, 'b', '00002', 1), (92, 3, 'c', NULL, NULL)",
+        f"INSERT INTO {on.name} VALUES (93, 4, 'd', '00004', 1)",
+    )
+    on.put(b'{"id":"01","more":"x","name":null}\n{"id":2,"name":""}')
+    counts = on.run(table_key="customer_id", table_where="gone IS NULL OR gone = 0").counts
+    assert on.output() == b'id,more,name,zip,gone\n01,x,a,00001,\n2,,"",,\n'
+    assert (counts.matched, counts.table_rows, counts.unmatched_ids) == (1, 2, ["3"])
+    result = on.run(table_key="customer_id", columns=CHOSEN)
+    assert on.output().decode() == 'name,postcode,id,客,customer_id\na,00001,01,01,1\n"",00002,2,2,2\n'
+    assert result.columns == ["name", "postcode", "id", "客", "customer_id"]
+    assert result.counts.coverage.tolist() == [[1, 1, 0], [0, 2, 0], [2, 0, 0], [2, 0, 0], [0, 2, 0]]
+    assert (result.counts.filled_cells, result.counts.unmatched_ids) == (5, ["3", "4"])
+
+
+@everywhere("pipeline")
+def test_a_column_that_neither_side_has_is_told_with_a_near_one(on):
+    on.sql(f"CREATE TABLE {on.name} (id INT PRIMARY KEY, postcode INT)")
+    on.put(b'{"id":1,"name":"a"}')
+    with pytest.raises(SettingsError) as caught:
+        on.run(columns='["id", "post_code"]', language="en")
+    assert str(caught.value).startswith(
+        "Neither source nor table has the column 'post_code' (did you mean 'postcode'?). Columns found: id, name, postc"
+    )
+
+
+@everywhere("pipeline")
+def test_which_of_equal_rows_is_used_does_not_depend_on_the_columns(on):
+    on.sql(
+        f"CREATE TABLE {on.name} (id INT, first INT, v VARCHAR(9))",
+        f"INSERT INTO {on.name} VALUES (1, 2, 'a'), (1, 1, 'b')",
+    )
+    on.put(b'{"id":1}')
+    for arguments, output in (({}, b"id,first,v\n1,1,b\n"), ({"columns": '["v"]'}, b"v\nb\n")):
+        assert on.run(**arguments).counts.table_duplicates == 1
+        assert on.output() == output
+
+
+def test_records_without_any_chosen_column_are_rows_all_the_same(on_both):
+    on_both.sql(f"CREATE TABLE {on_both.name} (id INT PRIMARY KEY, v INT)", f"INSERT INTO {on_both.name} VALUES (1, 5)")
+    on_both.put(b'{}\n{"other":1}\n{"id":1}')
+    result = on_both.run(columns='["v"]')
+    assert on_both.output() == b'v\n""\n""\n5\n'
+    assert (result.counts.source_records, result.counts.missing_ids) == (3, 2)
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ class ByHand:
             byte_ranges=cut_ranges(s3, s3.sources(), PARTITIONS, pair.limits),
             table_columns=pair.columns,
             key="id",
+            row_key=pair.table_key,
             integer_key=pair.integer_key,
             zerofill=False,
             nonce="\0nonce:",
@@ -92,7 +93,12 @@ class ByHand:
         hashes = [np.frombuffer(row["hashes"], np.uint32).astype(np.uint64) << np.uint64(32) for row in facts]
         self.filter = keys.KeyFilter.of_hashes(hashes)
         self.source_columns = tuple(dict.fromkeys(name for message in messages for name in message["columns"]))
-        self.columns = merged_columns(self.source_columns, self.pair.columns)
+        theirs = [name for name in self.pair.columns if name != self.pair.table_key]
+        pairs = [
+            (column, column) if isinstance(column, str) else (column["from"], column["as"])
+            for column in self.pair.chosen_columns or merged_columns(self.source_columns, theirs)
+        ]
+        self.names, self.columns = zip(*pairs, strict=True)
         starts = list(itertools.accumulate((message["records"] for message in messages), initial=0))
         return rows_in(workers.parse_records(self.reading, self.source_columns, starts, self.numbers()))
 
@@ -100,7 +106,7 @@ class ByHand:
         """Reads the table by two workers: one row an id and how many have it, with messages among them."""
         pair, width = self.pair, len(self.pair.columns)
         schema = pa.schema([(f"c{number}", pa.string()) for number in range(width)])
-        table = [dict(zip(schema.names, row, strict=True)) for row in pair.rows]
+        table = [dict(zip(schema.names, row, strict=True)) for row in pair.rows_there]
         broadcast = SimpleNamespace(value=self.filter) if pair.unique else None
         half = len(table) // 2
         matched_rows = [
@@ -139,7 +145,8 @@ class ByHand:
         joined, schema = self.joined()
         records = sum(row["ordinal"] is not None for row in joined)
         bin_rows = max(records // 3, 1)
-        overlay = partial(workers.overlay_joined, self.reading, self.source_columns, self.form, bin_rows)
+        making = workers.Making(self.source_columns, self.names, self.form, bin_rows)
+        overlay = partial(workers.overlay_joined, self.reading, making)
         partitions: list[Rows] = [[] for _ in range(PARTITIONS)]
         for row in joined:
             partitions[zlib.crc32((row["match"] or "").encode()) % PARTITIONS].append(row)

@@ -50,7 +50,7 @@ def fails(pipeline, slack, caplog, stage: str, message: str, **arguments: str) -
         pipeline.run(**{"language": "en", **arguments})
     error = caught.value
     assert message in str(error)
-    assert error.code == "database_failed" or not english_in(error)
+    assert error.code in {"database_failed", "where_refused"} or not english_in(error)
     assert error.reported == str(error).endswith(" [reported]") == bool(slack.messages)
     assert error.__suppress_context__
     assert pipeline.output() == OLD
@@ -229,6 +229,16 @@ def test_key_missing_in_table(ready_on_each, slack, caplog):
     ready, quote_name = ready_on_each, ready_on_each.dialect.quote_name
     ready.sql(f"ALTER TABLE {ready.name} RENAME COLUMN {quote_name('id')} TO {quote_name('Id')}")
     fails(ready, slack, caplog, "table", "has no key column 'id' (did you mean 'Id'?). Columns found: Id, name.")
+
+
+def test_condition_that_the_server_refuses(ready_on_each, slack, caplog):
+    expected = "The database refuses the condition 'name = 1) OR (id = 2' on table demo."
+    fails(ready_on_each, slack, caplog, "table", expected, table_where="name = 1) OR (id = 2")
+
+
+def test_column_that_neither_side_has(ready, slack, caplog):
+    expected = "Neither source nor table has the column 'nmae' (did you mean 'name'?). Columns found: id, name"
+    fails(ready, slack, caplog, "source", expected, columns='["id", "nmae"]')
 
 
 def test_table_missing(ready_on_each, slack, caplog):

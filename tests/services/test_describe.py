@@ -13,6 +13,7 @@ from overlay.errors import TableError, TransientTableError
 from overlay.settings import read_settings
 from overlay.table.describe import describe_table, estimate_rows, read_indexes
 from overlay.table.jdbc import Connection, table_error
+from overlay.table.lookup import count_rows, first_unmatched
 from overlay.table.ranges import cut_table
 from tests.conftest import CLOSED_PORT
 from tests.unit.test_jdbc_errors import DATABASES, STATEMENTS
@@ -65,6 +66,85 @@ def test_a_missing_key_is_told_with_the_columns(on_each):
     with pytest.raises(TableError, match=r"customerid.*customer_id.*customer_id, name") as caught:
         pipeline.describe(key="customerid")
     assert caught.value.code == "key_missing_in_table"
+
+
+def test_columns_that_nobody_wants_are_not_read_where_each_id_is_alone(on_each):
+    on_each.sql(f"CREATE TABLE {on_each.name} (a INT, id INT PRIMARY KEY, v INT, w INT)")
+    chosen = {"columns": '["w", "elsewhere"]'}
+    table = on_each.describe(arguments=chosen)
+    assert (table.names, table.all_names) == (("id", "w"), ("a", "id", "v", "w"))
+    assert on_each.describe(arguments=chosen | {"table_key": "v"}).names == table.all_names
+
+
+# What is no condition on the table (id, v), and words of the server that the message has then.
+NO_CONDITIONS = {
+    "nothing there": ("deleted_at IS NULL", "deleted_at"),
+    "ends the parentheses": ("v = 1) OR (v = 2", "syntax"),
+    "ends the statement": ("v = 1) ORDER BY (v", "syntax"),
+    "too few": ("(v = 1", "syntax"),
+    "too many": ("v = 1)", "syntax"),
+    "an open quote": ("v = 'a", ""),
+    "a comment that stays open": ("v = 1 /* a", ""),
+    "an order": ("v = 1 ORDER BY v", "syntax"),
+    "a limit": ("v = 1 LIMIT 1", "syntax"),
+    "two": ("v = 1 UNION SELECT 1", ""),
+    "blanks": (" ", "syntax"),
+    "no column that the user may read": ("hidden = 1", "denied"),
+}
+
+
+@pytest.mark.parametrize("name", NO_CONDITIONS)
+def test_what_is_no_condition_is_refused_in_the_words_of_the_server(on_each, name):
+    condition, words = NO_CONDITIONS[name]
+    user = f"{on_each.name}_r"
+    login = (
+        f"CREATE ROLE {user} LOGIN PASSWORD 'pw'" if on_each.on_postgresql else f"CREATE USER {user} IDENTIFIED BY 'pw'"
+    )
+    on_each.sql(
+        f"CREATE TABLE {on_each.name} (id INT PRIMARY KEY, v INT, hidden INT)",
+        login,
+        f"GRANT SELECT (id, v) ON {on_each.name} TO {user}",
+    )
+    with pytest.raises(TableError) as caught:
+        on_each.describe(arguments={"table_where": condition}, username=user, password="pw")
+    assert caught.value.code == "where_refused"
+    assert str(caught.value).startswith(f"The database refuses the condition {condition!r} on table ")
+    assert words in caught.value.details["problem"]
+
+
+def test_rows_that_do_not_meet_the_condition_count_as_not_there(on_each):
+    pipeline, comment = on_each, "" if on_each.on_postgresql else " # it's"
+    pipeline.sql(
+        f"CREATE TABLE {pipeline.name} (id INT PRIMARY KEY, v INT)",
+        f"INSERT INTO {pipeline.name} SELECT seq, seq % 4 FROM {pipeline.series(8_000)}",
+        f"ANALYZE {'' if pipeline.on_postgresql else 'TABLE'} {pipeline.name}",
+    )
+    whole = pipeline.describe()
+    table = pipeline.describe(arguments={"table_where": f"v = 1 OR v = 2{comment} -- it's ) all"})
+    assert table.row_bytes == whole.row_bytes  # though there are fewer
+    with Connection(pipeline.spark, table.database) as connection:
+        scan = cut_table(connection, table, 4, pipeline.limits)
+        counts = [count_rows(connection, table, predicate).table_rows for predicate in scan.on(table)]
+        assert len(counts) > 1
+        assert sum(counts) == count_rows(connection, table).table_rows == 4_000
+        assert first_unmatched(connection, table, {"2", "5"}, pipeline.limits)[:3] == ["1", "6", "9"]
+
+
+def test_a_view_takes_a_condition_without_a_right_to_its_plan(on_each):
+    name, user = on_each.name, f"{on_each.name}_r"
+    login = (
+        f"CREATE ROLE {user} LOGIN PASSWORD 'pw'" if on_each.on_postgresql else f"CREATE USER {user} IDENTIFIED BY 'pw'"
+    )
+    on_each.sql(
+        f"CREATE TABLE {name}_t (id INT PRIMARY KEY, v INT)",
+        f"INSERT INTO {name}_t VALUES (1, 1), (2, NULL)",
+        f"CREATE VIEW {name} AS SELECT * FROM {name}_t",
+        login,
+        f"GRANT SELECT ON {name} TO {user}",
+    )
+    table = on_each.describe(arguments={"table_where": "v IS NULL"}, username=user, password="pw")
+    with Connection(on_each.spark, table.database) as connection:
+        assert count_rows(connection, table).table_rows == 1
 
 
 def test_a_view_is_described_by_what_the_optimizer_says(on_each):

@@ -43,6 +43,10 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.1st is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.a name is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter",
       "${var.configs_file}: configs.ca_unused has Database.ca_uri, which needs Database.enforce_ssl",
+      "${var.configs_file}: configs.columns_empty has wrong columns: must be a list of names or of objects with from and as, each name of the output once",
+      "${var.configs_file}: configs.columns_null has wrong columns: must be a list of names or of objects with from and as, each name of the output once",
+      "${var.configs_file}: configs.columns_twice has wrong columns: must be a list of names or of objects with from and as, each name of the output once",
+      "${var.configs_file}: configs.columns_without_as has wrong columns: must be a list of names or of objects with from and as, each name of the output once",
       "${var.configs_file}: configs.copied is written twice in the file; give each entry a name of its own",
       "${var.configs_file}: configs.dated_source would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.flex runs FLEX, which needs the worker type G.1X or G.2X",
@@ -114,6 +118,8 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.schema_with_dot.SecretsManager.schema_name is \"app.x\": must be the name of a schema (1 to 63 characters)",
       "${var.configs_file}: configs.secret_arn_name.secret_arn is \"my-secret\": must be the ARN of a secret",
       "${var.configs_file}: configs.ssl_text.Database.enforce_ssl is \"yes\": must be true or false",
+      "${var.configs_file}: configs.table_key.Database.table_key is \"\": must be the name of a column",
+      "${var.configs_file}: configs.table_where.Database.table_where is \"a = 1; b = 2\": must be one SQL condition, without ; and ?",
       "${var.configs_file}: configs.timeout.Glue.timeout_minutes is 10081: must be a whole number of minutes from 1 to 10080",
       "${var.configs_file}: configs.version_zero.SecretsManager.credentials_version is 0: must be a whole number from 1; raise it when a password or webhook changed",
       "${var.configs_file}: configs.worker.Glue.worker_type is \"G.12X\": must be a worker type: G.1X G.2X G.4X G.8X",
@@ -123,7 +129,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, project, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
-      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack, timezone",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, columns, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack, timezone",
       "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
@@ -298,6 +304,10 @@ run "an_entry_becomes_one_pipeline" {
   assert {
     condition     = local.pipelines["second"].options == { "--unmatched_file" = "out/second-unmatched.csv", "--notify" = "on_change" }
     error_message = "So do those of sections."
+  }
+  assert {
+    condition     = local.pipelines["third"].options == { "--table_key" = "order_id", "--table_where" = "deleted_at IS NULL AND price < 5", "--columns" = "[\"id\",{\"as\":\"postcode\",\"from\":\"zip\"}]" }
+    error_message = "Columns become JSON."
   }
   assert {
     condition     = [for rule in aws_cloudwatch_event_rule.failed : jsondecode(rule.event_pattern).detail.jobName] == [["job-first", "job-second", "job-third"]]

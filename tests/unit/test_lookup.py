@@ -25,6 +25,16 @@ def table(key: TableColumn = BIGINT, rows: int = 10**8, row_bytes: int = 0, *, i
     return Table(DATABASE, (key,), key, True, indexed, (), rows, row_bytes, 9, "")
 
 
+def test_a_condition_stands_in_parentheses_beside_what_a_statement_asks_for():
+    some = replace(table(), where="a = 1 OR b = 2 -- (")
+    assert (
+        some.from_where("c = 3 OR d = 4")
+        == "FROM `shop`.`customer` WHERE (a = 1 OR b = 2 -- (\n) AND (c = 3 OR d = 4\n)"
+    )
+    assert some.from_where() == "FROM `shop`.`customer` WHERE (a = 1 OR b = 2 -- (\n)"
+    assert table().from_where() == "FROM `shop`.`customer`"
+
+
 def test_lookups_are_cut_into_bounded_statements():
     numbers = lookup_predicates(table(), map(str, range(10_000)), 4, LIMITS)
     assert [predicate.count("`k` IN (") for predicate in numbers] == [2] * 6

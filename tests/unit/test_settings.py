@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from overlay.errors import SettingsError
 from overlay.limits import Limits
+from overlay.output_columns import OutputColumn
 from overlay.settings import (
     OPTIONAL_ARGUMENTS,
     REQUIRED_ARGUMENTS,
@@ -45,6 +46,7 @@ def test_defaults():
     assert (settings.key, settings.language, settings.csv) == ("id", "ja", CsvFormat())
     assert (settings.engine, settings.notify, settings.max_connections) == ("auto", "always", 0)
     assert (settings.run_id, settings.unmatched_file, settings.limits) == ("", "", Limits())
+    assert (settings.columns, settings.row_key, settings.table_where) == ((), "id", "")
     assert settings.source == "s3://lake/in/a.json"
     assert settings.destination == "s3://lake/out/a.csv"
     assert (settings.timezone, settings.date, settings.report_key) == ("Asia/Tokyo", "", "out/a.csv.report.json")
@@ -68,8 +70,13 @@ def test_all_options():
         schema_name="app",
         max_connections="7",
         engine="spark",
+        columns='["code", {"from": "zip", "as": "postcode"}, {"as": "\\u0041", "from": "zip"}]',
+        table_key="customer_id",
+        table_where="deleted_at IS NULL",
         JOB_RUN_ID="jr_1",
     )
+    assert settings.columns == (("code", "code"), ("zip", "postcode"), OutputColumn("zip", "A"))
+    assert (settings.row_key, settings.table_where) == ("customer_id", "deleted_at IS NULL")
     assert settings.csv == CsvFormat("cp932", "\t", "crlf", "all", "NULL", True)
     assert (settings.key, settings.language, settings.run_id) == ("code", "en", "jr_1")
     assert (settings.notify, settings.unmatched_file) == ("on_change", "out/a-unmatched.csv")
@@ -219,6 +226,20 @@ def test_missing_argument_is_named(name):
         ({"engine": "fast"}, "Job argument --engine is 'fast', expected auto / driver / spark."),
         ({"notify": "never"}, "Job argument --notify is 'never', expected always / on_change / on_failure."),
         ({"records_at": "data."}, "Job argument --records_at is 'data.', expected names joined by dots."),
+        *(
+            ({"columns": text}, f"is {text!r}, expected a JSON list of columns, each a name or {{")
+            for text in ("id", "[]", "{}", '{"id": 1}', '"id"', "[1]", '[""]', "[[]]", "[null]", '["\\ud800"]')
+        ),
+        *(
+            ({"columns": text}, f"is {text!r}, expected a JSON list of columns, each a name or {{")
+            for text in ('[{"from": "a"}]', '[{"from": "", "as": "a"}]', '[{"from": "a", "as": "b", "to": "c"}]')
+        ),
+        (
+            {"columns": '["a", "b", {"from": "c", "as": "b"}]'},
+            "expected each name of the output once ('b' is there twice).",
+        ),
+        ({"table_where": "a = 1; b"}, "Job argument --table_where is 'a = 1; b', expected one SQL condition without ;"),
+        ({"table_where": "tags ? 'x'"}, "expected one SQL condition without ; and ?."),
         ({"unmatched_file": "out/"}, "Job argument --unmatched_file is 'out/', expected the key of one object."),
         (
             {"unmatched_file": "out/a.csv"},
@@ -263,6 +284,7 @@ CHECKED_BY_THE_PLAN = {
     **{f"csv_{name}": rule for name, rule in ENTRY["csv"]["properties"].items()},
     **ENTRY["S3"]["properties"],
     **{name: ENTRY[name] for name in ("key", "language")},
+    **{name: ENTRY["Database"]["properties"][name] for name in ("table_key", "table_where")},
 }
 TEXTS = {name: rule["pattern"] for name, rule in CHECKED_BY_THE_PLAN.items() if "pattern" in rule}
 

@@ -33,6 +33,7 @@ from reference import oracle
 from tests.sources import json_lines
 
 LIMITS = Limits()
+CSV = CsvFormat()
 NONCE = "\0nonce:"
 NAMES = ("id", "name", "city")
 
@@ -110,7 +111,9 @@ def reading_of(case: Case) -> workers.Reading:
     """How workers read both sides of a case: an object a byte range."""
     objects = [SourceObject("lake", f"o{number}", len(data), "etag") for number, data in enumerate(case.objects)]
     ranges = [[ByteRange(item, 0, None)] for item in objects]
-    return workers.Reading(ranges, NAMES, "id", case.integer_key, case.zerofill, NONCE, case.hashes_max, "", LIMITS)
+    return workers.Reading(
+        ranges, NAMES, "id", "id", case.integer_key, case.zerofill, NONCE, case.hashes_max, "", LIMITS
+    )
 
 
 def batches_of(rows: list[dict[str, Any]], schema: pa.Schema, most: int) -> list[pa.RecordBatch]:
@@ -204,7 +207,8 @@ def shuffled(case: Case) -> Outcome:
     ]
 
     columns = merged_columns(source_columns, NAMES)
-    overlay = partial(workers.overlay_joined, reading, source_columns, case.form, case.bin_rows)
+    making = workers.Making(source_columns, columns, case.form, case.bin_rows)
+    overlay = partial(workers.overlay_joined, reading, making)
     extra = pa.schema([("copies", pa.int64()), ("message", pa.string())])
     both = pa.unify_schemas([workers.record_schema(len(source_columns)), workers.row_schema(len(NAMES)), extra])
     everything = joined(records, grouped(rows, unique=case.unique), dict.fromkeys(both.names))
@@ -312,14 +316,15 @@ def test_an_error_beside_joined_rows_is_handed_on():
         ]
     )
     rows = [dict.fromkeys(schema.names) | {"message": json.dumps({"error": error})}]
-    first, counts = rows_of(workers.overlay_joined(reading, ["id"], CsvFormat(), 9, batches_of(rows, schema, 1)))
+    making = workers.Making(["id"], ["id"], CSV, 9)
+    first, counts = rows_of(workers.overlay_joined(reading, making, batches_of(rows, schema, 1)))
     assert json.loads(first["message"]) == {"error": error}
     assert json.loads(counts["message"])["source_records"] == 0
 
 
 def test_a_partition_without_rows_counts_nothing():
     reading = reading_of(case_of())._replace(table_columns=["id"])
-    [row] = rows_of(workers.overlay_joined(reading, ["id"], CsvFormat(), 9, []))
+    [row] = rows_of(workers.overlay_joined(reading, workers.Making(["id"], ["id"], CSV, 9), []))
     assert counts_from_data(json.loads(row["message"])).to_data() == Counts().to_data()
 
 

@@ -55,6 +55,7 @@ DETAILS = {
         "url": "場所",
         "user": "ユーザー",
         "value": "値",
+        "where": "条件",
         "written": "実際",
     },
     "en": {},
