@@ -9,11 +9,11 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from overlay.arguments import parse_arguments
 from overlay.connection import load_database
 from overlay.limits import LIMITS, Limits
 from overlay.report.result import Result
 from overlay.run import Run, Stop, log_to_stderr
-from overlay.settings import parse_arguments
 from overlay.source.objects import list_objects
 from overlay.table.describe import describe_table
 from overlay.table.jdbc import Spark

@@ -49,6 +49,8 @@ class Limits:
     lookup_list_bytes: int = 64 * 1024  # of its text
     lists_per_lookup: int = 10  # IN lists in a statement, well below range_optimizer_max_mem_size
     unmatched_ids: int = 10  # that the report names
+    differences_max: int = 10_000  # cells in the list of those that the source overrides
+    differences_bytes_max: int = 64 * MIB  # of that list
     first_ids: int = 1_000  # read at first in search of those that the source lacks
 
     chunk_bytes: int = 4 * MIB  # of a range read from S3, and of the text that is parsed at a time

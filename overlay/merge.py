@@ -28,6 +28,7 @@ class Counts:
         table_duplicates: Rows beyond the first of each id.
         unmatched_ids: Some ids that no record has, among them the first; the engine cuts them to those.
         coverage: Of each column of the output: cells from the source, from the table, and empty ones.
+        overridden: Cells in which both sides have a value and the texts differ, by column; where they are looked for.
     """
 
     source_records: int = 0
@@ -39,11 +40,14 @@ class Counts:
     table_duplicates: int = 0
     unmatched_ids: list[str] = field(default_factory=list)
     coverage: Matrix = field(default_factory=lambda: np.zeros((0, 3), np.int64))
+    overridden: dict[str, int] = field(default_factory=dict)
 
     def __add__(self, other: Self) -> Self:
         sums = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
         empty, full = sorted((self.coverage, other.coverage), key=len)
-        return type(self)(**sums, coverage=empty + full if len(empty) else full)
+        names = merged_columns(self.overridden, other.overridden)
+        overridden = {name: self.overridden.get(name, 0) + other.overridden.get(name, 0) for name in names}
+        return type(self)(**sums, coverage=empty + full if len(empty) else full, overridden=overridden)
 
     @property
     def source_only(self) -> int:
@@ -62,7 +66,8 @@ class Counts:
 
     def to_data(self) -> dict[str, Any]:
         """The counts as data that JSON can hold, for `counts_from_data`."""
-        return {name: getattr(self, name) for name in _ADDED} | {"coverage": self.coverage.tolist()}
+        matrix = {"coverage": self.coverage.tolist(), "overridden": self.overridden}
+        return {name: getattr(self, name) for name in _ADDED} | matrix
 
     def as_dict(self) -> dict[str, Any]:
         """The counts by their names in the run report."""
@@ -71,7 +76,7 @@ class Counts:
         return {name: getattr(self, name) for name in (*names, *more)} | {"coverage": self.coverage.tolist()}
 
 
-_ADDED = [item.name for item in fields(Counts) if item.name != "coverage"]
+_ADDED = [item.name for item in fields(Counts) if item.name not in {"coverage", "overridden"}]
 
 
 def counts_from_data(data: Mapping[str, Any]) -> Counts:

@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, Self
 
 from overlay import aws
+from overlay.arguments import language_of, parse_arguments, read_settings
 from overlay.engines.choice import ChosenEngine
 from overlay.engines.engine import Inputs, Output
 from overlay.engines.spark import end_jobs, running_jobs
@@ -31,10 +32,11 @@ from overlay.report.run_report import Reporter, utc_now
 from overlay.report.slack import failure_message, post_to_slack, success_message
 from overlay.report.slack_text import visible
 from overlay.secret import Secret, find_webhook, load_secret
-from overlay.settings import Settings, language_of, parse_arguments, read_settings
+from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
 from overlay.table.jdbc import Spark
+from overlay.upload import Published
 
 LOG = logging.getLogger(__name__)
 
@@ -194,14 +196,18 @@ class Run:
 
     def _result(self, output: Output) -> Result:
         assert self._engine
-        settings, csv, unmatched = self.settings, output.csv, output.unmatched
-        list_url = f"s3://{settings.destination_bucket}/{settings.unmatched_file}"
+        settings, csv = self.settings, output.csv
+
+        def listed(key: str, item: Published | None) -> dict[str, Any] | None:
+            return {"url": f"s3://{settings.destination_bucket}/{key}", **item._asdict()} if item else None
+
         return Result(
             counts=output.counts,
             columns=list(output.columns),
             **csv._asdict() | {"etag": csv.etag.strip('"')},
             output=settings.destination,
-            unmatched_file={"url": list_url, **unmatched._asdict()} if unmatched else None,
+            unmatched_file=listed(settings.unmatched_file, output.unmatched),
+            differences_file=listed(settings.differences_file, output.differences),
             source_bytes=self._source_bytes,
             engine=self._engine.name,
             engine_reason=self._engine.reason,

@@ -1,20 +1,16 @@
-"""The job arguments: `sys.argv` as Glue fills it goes in; a frozen `Settings` comes out, or a `SettingsError`."""
+"""One run as its job arguments describe it: these go in by name; a frozen `Settings` comes out, or a SettingsError."""
 
 import fnmatch
-import logging
 import re
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from overlay.dates import DEFAULT_ZONE, fill_keys, undated
-from overlay.errors import Detail, SettingsError, Verbatim, near_miss, phrase
+from overlay.errors import Detail, SettingsError, Verbatim, phrase
 from overlay.limits import LIMITS, Limits
 from overlay.output_columns import OutputColumn, output_columns
-
-LOG = logging.getLogger(__name__)
 
 LINE_ENDINGS = {"lf": "\n", "crlf": "\r\n"}
 CHOICES: Mapping[str, Sequence[str]] = {
@@ -28,6 +24,7 @@ CHOICES: Mapping[str, Sequence[str]] = {
     "guard": ("on", "off"),
     "guard_same_columns": ("true", "false"),
     "dry_run": ("true", "false"),
+    "count_overridden": ("true", "false"),
 }
 
 
@@ -89,6 +86,8 @@ class Settings:
     max_connections: int = 0  # at a time; 0: what `Limits.connection_share` leaves of those the server takes
     notify: str = "always"  # when Slack hears of a success, one of CHOICES; of a failure it always does
     unmatched_file: str = ""  # the key, beside the output, of the list of all ids that only the table has; or none
+    differences_file: str = ""  # the key, beside the output, of the list of cells that the source overrides; or none
+    count_overridden: bool = False  # whether those cells are counted; they are where there is the list
     records_at: str = ""  # names joined by dots that lead to the array of records in an object; empty: they are all
     engine: str = "auto"  # what carries the data, one of CHOICES
     dry_run: bool = False  # all of a run, but nothing is written beside a run report of its own
@@ -108,6 +107,13 @@ class Settings:
     def destination(self) -> str:
         """The output as a URL for people."""
         return f"s3://{self.destination_bucket}/{self.destination_file}"
+
+    @property
+    def listed_differences(self) -> int | None:
+        """How many of the cells that the source overrides are listed; None where they are not looked for."""
+        if self.differences_file:
+            return self.limits.differences_max
+        return 0 if self.count_overridden else None
 
     @property
     def row_key(self) -> str:
@@ -138,6 +144,7 @@ class Settings:
 
 _OTHERS = {"job_name", "run_id", "undated_file", "csv", "guard", "limits"}
 _ARGUMENTS = [item for item in fields(Settings) if item.name not in _OTHERS]
+OUTPUT_KEYS = ("destination_file", "unmatched_file", "differences_file")
 _PERCENTS = ("max_drop_percent", "min_match_percent", "max_unmatched_percent")
 REQUIRED_ARGUMENTS = ("JOB_NAME", *(item.name for item in _ARGUMENTS if item.default is MISSING))
 OPTIONAL_ARGUMENTS = (
@@ -145,75 +152,13 @@ OPTIONAL_ARGUMENTS = (
     *(f"csv_{option.name}" for option in fields(CsvFormat)),
     *("guard", "guard_same_columns", *(f"guard_{name}" for name in _PERCENTS)),
 )
-_OURS = (*REQUIRED_ARGUMENTS, *OPTIONAL_ARGUMENTS)
-_KEYS = ("source_key", "destination_file", "unmatched_file")  # that may have dates
-_TEXTS = {item.name for item in _ARGUMENTS} - {"max_connections", "dry_run", "columns"} | {
-    "run_id"
-}  # taken as they are
-_KEPT = (*_OURS, "JOB_RUN_ID", "custom-logGroup-prefix")
-_SNAKE_CASE = re.compile(r"[a-z]+(_[a-z]+)*")
-# In snake_case, though "internal to AWS Glue" (AWS Glue guide, job parameters), or seen to be passed by it.
-_GLUES_OWN = {"conf", "debug", "mode", "endpoint", "class", "continuous_log"}
-
-
-def read_settings(argv: Sequence[str], limits: Limits = LIMITS, started: datetime | None = None) -> Settings:
-    """The checked settings of a run from `sys.argv`; raises what `check_unknown` and `make_settings` do."""
-    check_unknown(argv)
-    return make_settings(parse_arguments(argv), limits, started)
-
-
-def parse_arguments(argv: Sequence[str]) -> dict[str, str]:
-    """The job's own arguments out of `sys.argv` by name, and Glue's run id (as `run_id`) and prefix of the log groups.
-
-    Never raises and never exits: a run that fails on its arguments still has to find its webhook among them. AWS's own
-    getResolvedOptions does raise, requires every option it is asked for, and takes abbreviations.
-    """
-    arguments, _ = _parsed(argv)
-    return arguments | {"run_id": arguments.get("JOB_RUN_ID", "")}
-
-
-def language_of(arguments: Mapping[str, str]) -> str:
-    """The language of messages by unchecked arguments."""
-    return language if (language := arguments.get("language", "")) in CHOICES["language"] else "ja"
-
-
-def check_unknown(argv: Sequence[str]) -> None:
-    """Refuses an argument that is one of ours misspelt (SettingsError); logs the other ones that nobody knows.
-
-    Glue adds arguments of its own, in hyphens or capitals, and Airflow adds `--airflow_task_uuid`: a name that is like
-    none of ours is no reason to fail.
-    """
-    _, others = _parsed(argv)
-    for name in (token[2:] for token in others if token.startswith("--")):
-        is_ours = _SNAKE_CASE.fullmatch(name) or name.replace("-", "_") in _OURS
-        if name in _GLUES_OWN or not is_ours:
-            continue
-        if near := near_miss(name, _OURS):
-            listed = Verbatim(", ".join(_OURS[1:]))
-            raise SettingsError("argument_unknown", name=Verbatim(name), near=near, arguments=listed)
-        LOG.info("argument --%s is not known to this job", name)
-
-
-def _parsed(argv: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """The arguments in `_KEPT` that are there, and all other tokens, without what follows a `=` in them.
-
-    Not argparse: a value may begin with dashes, be empty or be left out.
-    """
-    arguments, others, queue = {}, [], deque(argv[1:])
-    names = {f"--{name}": name for name in _KEPT}
-    while queue:
-        token, equals, value = queue.popleft().partition("=")
-        if token not in names:
-            others.append(token)
-            continue
-        if not equals and queue and queue[0].partition("=")[0] not in names:
-            value = queue.popleft()
-        arguments[names[token]] = value
-    return arguments, others
+_KEYS = ("source_key", *OUTPUT_KEYS)  # that may have dates
+# Taken as they are.
+_TEXTS = {item.name for item in _ARGUMENTS if item.type in {str, "str"}} | {"run_id"}
 
 
 def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS, started: datetime | None = None) -> Settings:
-    """The checked settings of a run from its job arguments by name (see `parse_arguments`), and its start (else: now).
+    """The checked settings of a run from its job arguments by name (see `arguments`), and its start (else: now).
 
     Raises:
         SettingsError: an argument is missing, a value is empty or not allowed, or two contradict each other.
@@ -229,6 +174,7 @@ def make_settings(arguments: Mapping[str, str], limits: Limits = LIMITS, started
         columns=output_columns(arguments.get("columns", "")),
         max_connections=int(arguments.get("max_connections", "0")),
         dry_run=arguments.get("dry_run") == "true",
+        count_overridden=arguments.get("count_overridden") == "true",
         limits=limits,
         undated_file=undated(arguments["destination_file"]),
         **{name: value for name, value in {**arguments, **keys}.items() if name in _TEXTS},
@@ -249,7 +195,7 @@ def _check_values(arguments: Mapping[str, str]) -> None:
         raise _invalid("records_at", path, phrase("path"))
     if {";", "?"} & set(condition := arguments.get("table_where", "")):
         raise _invalid("table_where", condition, phrase("condition"))
-    for name in ("destination_file", "unmatched_file"):
+    for name in OUTPUT_KEYS:
         if (key := arguments.get(name, "")).endswith("/"):
             raise _invalid(name, key, phrase("object_key"))
     for name, choices in CHOICES.items():
@@ -296,15 +242,18 @@ def _check_outputs(settings: Settings) -> None:
     """
     bucket, source = settings.destination_bucket, Verbatim(settings.source)
     if settings.source_bucket == bucket:
-        for name in ("destination_file", "unmatched_file"):
+        for name in OUTPUT_KEYS:
             key = getattr(settings, name)
             if key and is_source_key(key, settings.source_key):
                 output = Verbatim(f"s3://{bucket}/{key}")
                 raise _conflict(phrase("output_is_source", name=Verbatim(name), output=output, source=source))
         if settings.source_key in settings.report_keys:
             raise _conflict(phrase("report_is_source", report=source))
-    if settings.unmatched_file in {settings.destination_file, *settings.report_keys}:
-        raise _conflict(phrase("list_is_output", key=Verbatim(settings.unmatched_file)))
+    taken = {settings.destination_file, *settings.report_keys}
+    for name in OUTPUT_KEYS[1:]:
+        if (key := getattr(settings, name)) in taken:
+            raise _conflict(phrase("list_is_output", name=Verbatim(name), key=Verbatim(key)))
+        taken |= {key} - {""}
 
 
 def _invalid(name: str, value: str, expected: Detail) -> SettingsError:

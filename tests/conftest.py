@@ -22,6 +22,7 @@ from local.services.aws import Aws
 from local.services.databases import MariaDB, PostgreSQL
 from local.services.slack import SlackReceiver
 from overlay import aws as job_aws
+from overlay.arguments import read_settings
 from overlay.connection import Database, make_database
 from overlay.dialects.base import Dialect
 from overlay.dialects.mysql import MySQL
@@ -29,7 +30,6 @@ from overlay.dialects.postgresql import PostgreSQL as PostgreSQLDialect
 from overlay.limits import Limits
 from overlay.report.result import Result
 from overlay.secret import make_secret
-from overlay.settings import read_settings
 from overlay.table.describe import Table, describe_with
 from overlay.table.jdbc import Connection
 

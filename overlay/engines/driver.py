@@ -8,18 +8,28 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, header, text_bytes
-from overlay.engines.engine import Inputs, Output, SourceFacts, check_source, columns_of_output, unmatched_columns
+from overlay.differences import HEADER, DifferenceList, find_differences
+from overlay.engines.engine import (
+    Inputs,
+    Output,
+    SourceFacts,
+    check_source,
+    columns_of_output,
+    compared_columns,
+    unmatched_columns,
+)
 from overlay.engines.memory import Memory
 from overlay.engines.rows import RowReader
 from overlay.limits import MIB
@@ -110,10 +120,14 @@ class DriverEngine:
             if settings.unmatched_file:
                 send_list = partial(self._send_unmatched, stack)
                 unmatched = retried(send_list, limits.later_waits, limits.patience_seconds)()
-            return Output(self._counts, columns, complete(self._source.num_rows), unmatched)
+            differences = None
+            if settings.differences_file:
+                lines = self._differences.lines
+                differences = self._send(stack, settings.differences_file, HEADER, lines)(len(lines))
+            return Output(self._counts, columns, complete(self._source.num_rows), unmatched, differences)
 
     def _send(
-        self, stack: ExitStack, key: str, columns: tuple[str, ...], lines: Iterable[bytes]
+        self, stack: ExitStack, key: str, columns: Sequence[str], lines: Iterable[bytes]
     ) -> Callable[[int], Published]:
         """Uploads an object, but for what makes it visible; the stack aborts it where it is not completed."""
         chunks = itertools.chain([header(columns, self._settings.csv)], lines)
@@ -123,8 +137,10 @@ class DriverEngine:
     def _lines(self, columns: tuple[str, ...]) -> Iterator[bytes]:
         """The lines of the output in order, in the encoding of the output."""
         names = [column.name for column in self._columns]
+        most, compared = self._settings.listed_differences, compared_columns(self._settings, self._columns)
+        self._differences = DifferenceList(self._settings.csv, self._limits)
 
-        def lines(edges: tuple[int, int]) -> tuple[bytes, Counts]:
+        def lines(edges: tuple[int, int]) -> tuple[bytes, Counts, list[str]]:
             start, length = edges[0], edges[1] - edges[0]
             source = self._source.slice(start, length)
             ours = {name: source.column(name).combine_chunks() for name in source.column_names}
@@ -132,16 +148,23 @@ class DriverEngine:
             theirs = {
                 name: column.take(numbers).cast(pa.string())
                 for name, column in self._rows.columns.items()
-                if (own := ours.get(name)) is None or own.null_count
+                if most is not None or (own := ours.get(name)) is None or own.null_count
             }
             overlaid = overlay(ours, theirs, names, length)
+            counts, differences = Counts(coverage=overlaid.coverage), list[str]()
+            if most is not None:
+                ordinals = pa.array(np.arange(start, start + length))
+                found = find_differences(ordinals, ours[self._settings.key], (ours, theirs), compared, most)
+                counts.overridden = found.counts
+                differences = csv_lines(found.cells, self._settings.csv).to_pylist()
             text = text_bytes(csv_lines(overlaid.values, self._settings.csv))
-            return encoded(text, self._settings.csv, columns, start + 1), Counts(coverage=overlaid.coverage)
+            return encoded(text, self._settings.csv, columns, start + 1), counts, differences
 
         with awaited(ThreadPoolExecutor(self._cores, "format")) as pool:
             edges = slices(self._source.columns, self._rows.columns.values(), self._rows.numbers, SLICE_BYTES)
-            for data, counts in in_order(pool, lines, edges, self._cores + 1):
+            for data, counts, differences in in_order(pool, lines, edges, self._cores + 1):
                 self._counts += counts
+                self._differences.add(differences)
                 yield data
 
     def _send_unmatched(self, stack: ExitStack) -> Callable[[], Published]:

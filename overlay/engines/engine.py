@@ -45,12 +45,16 @@ class SourceFacts(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What an engine published: counts, columns, the CSV, and the list of table-only ids where there is one."""
+    """What an engine published: counts, columns, the CSV, and the lists that there are.
+
+    These are of table-only ids, and of cells that the source overrides.
+    """
 
     counts: Counts
     columns: tuple[str, ...]
     csv: Published
     unmatched: Published | None
+    differences: Published | None
 
 
 class Plan(NamedTuple):
@@ -92,10 +96,10 @@ class Engine(Protocol):
         """
 
     def publish(self) -> Output:
-        """Writes the CSV, and the list of table-only ids where there is one, all or nothing.
+        """Writes the CSV, and the lists that the entry asks for, all or nothing.
 
-        Both are complete on S3 before either is seen. Then the list comes first: should S3 refuse the output after
-        that, the run fails, and the list is newer than the output.
+        All are complete on S3 before any is seen. Then the lists come first: should S3 refuse the output after that,
+        the run fails, and a list is newer than the output.
 
         Raises:
             OutputError: the bucket is missing, or a character has no place in the encoding.
@@ -130,6 +134,11 @@ def columns_of_output(settings: Settings, source: Iterable[str], table: Table) -
     """The columns that `columns` names; without it the source's, then what only the table has, but for its key."""
     theirs = (name for name in table.names if name != table.key.name)
     return settings.columns or tuple(OutputColumn(name, name) for name in merged_columns(source, theirs))
+
+
+def compared_columns(settings: Settings, columns: Iterable[OutputColumn]) -> list[str]:
+    """The names of columns of the output in which both sides may differ: not the keys, which match."""
+    return list(dict.fromkeys(column.name for column in columns if column.name not in {settings.key, settings.row_key}))
 
 
 def unmatched_columns(settings: Settings) -> tuple[str, ...]:

@@ -25,8 +25,18 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from overlay import aws, keys
 from overlay.csv_text import header
+from overlay.differences import HEADER, DifferenceList
 from overlay.engines import workers
-from overlay.engines.engine import Inputs, Output, Plan, SourceFacts, check_source, columns_of_output, unmatched_columns
+from overlay.engines.engine import (
+    Inputs,
+    Output,
+    Plan,
+    SourceFacts,
+    check_source,
+    columns_of_output,
+    compared_columns,
+    unmatched_columns,
+)
 from overlay.errors import OutputError, error_from_data
 from overlay.limits import MIB
 from overlay.merge import Counts, counts_from_data, merged_columns
@@ -34,7 +44,7 @@ from overlay.source.objects import cut_ranges
 from overlay.table import ranges
 from overlay.table.describe import Table
 from overlay.table.jdbc import Connection, database_errors, retried
-from overlay.upload import Part, Published, begin_upload, part_size, plan_parts, send_part
+from overlay.upload import Part, Published, begin_upload, cut_parts, part_size, plan_parts, send, send_part
 
 LOG = logging.getLogger(__name__)
 PARTITION_BYTES = 64 * MIB  # of both sides: what a worker sorts, and holds a few times over in Arrow
@@ -145,7 +155,9 @@ class SparkEngine:
         joined = self._records().join(self._rows(table, key_filter).hint("shuffle_hash"), "match", "full")
         joined = joined.withColumn("message", F.coalesce("source_message", "table_message"))
         names = [column.name for column in self._columns]
-        making = workers.Making(self._source_columns, names, self._settings.csv, bin_rows)
+        compared = compared_columns(self._settings, self._columns)
+        most = self._settings.listed_differences
+        making = workers.Making(self._source_columns, names, self._settings.csv, bin_rows, compared, most)
         lines = _mapped(joined, workers.LINES, workers.overlay_joined, self._reading, making)
         self._lines = self._kept(lines, self.columns, running=True)
         rows = self._lines.frame.where("message IS NOT NULL").select("message").collect()
@@ -196,7 +208,7 @@ class SparkEngine:
         self._frames.append(frame)
         sizes = frame.groupBy("bin").agg(F.count("*").alias("rows"), F.sum(F.octet_length("line")).alias("bytes"))
         with database_errors(self._table.database):
-            bins = [(row.bin, row.rows, row.bytes) for row in sizes.where("bin IS NOT NULL").collect()]
+            bins = [(row.bin, row.rows, row.bytes) for row in sizes.where("bin >= 0").collect()]
         return Lines(frame, columns, sorted(bins), running)
 
     def _unmatched_lines(self) -> Lines:
@@ -222,7 +234,17 @@ class SparkEngine:
             if settings.unmatched_file:
                 lines = retried(self._unmatched_lines, self._limits.later_waits, self._limits.patience_seconds)
                 unmatched = self._upload(stack, settings.unmatched_file, lines, (settings.key,))()
-            return Output(self._counts, tuple(self._lines.columns), complete(), unmatched)
+            differences = self._send_differences(stack) if settings.differences_file else None
+            return Output(self._counts, tuple(self._lines.columns), complete(), unmatched, differences)
+
+    def _send_differences(self, stack: ExitStack) -> Published:
+        """Publishes the list of cells that the source overrides, which the driver can hold."""
+        most, form = self._limits.differences_max, self._settings.csv
+        listed = DifferenceList(form, self._limits)
+        rows = self._lines.frame.where("bin < 0").orderBy("ordinal").limit(most).select("line")
+        listed.add(row.line for row in rows.toLocalIterator())
+        parts = cut_parts([header(HEADER, form), *listed.lines], self._limits.part_bytes, self._limits)
+        return send(stack, self._s3, self._settings, self._settings.differences_file, parts)(len(listed.lines))
 
     def _upload(
         self, stack: ExitStack, key: str, lines: Lines, names: Sequence[str] | None = None

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, text_bytes
+from overlay.differences import find_differences
 from overlay.errors import JobError
 from overlay.limits import Limits
 from overlay.merge import Counts, overlay, rows_with_id
@@ -240,16 +241,23 @@ class Making(NamedTuple):
         source_columns: The names of the columns that records come with.
         columns: The names of those that go into the output, in its order.
         bin_rows: The lines of a bin: the grain in which the size of the output is known before it is cut into parts.
+        compared: The names of those in which both sides may differ.
+        differences: How many of the cells that the source overrides are listed; None where they are not looked for.
     """
 
     source_columns: Sequence[str]
     columns: Sequence[str]
     form: CsvFormat
     bin_rows: int
+    compared: Sequence[str] = ()
+    differences: int | None = None
 
 
 def overlay_joined(reading: Reading, making: Making, batches: Batches) -> Iterator[pa.RecordBatch]:
-    """Records beside rows in, LINES out, and a message with the counts."""
+    """Records beside rows in, LINES out, and a message with the counts.
+
+    Lines of bin -1 are of cells that the source overrides: the first ones of each batch, as no more can be listed.
+    """
     partition = PartitionCounts(reading)
     for batch in batches:
         is_message = batch.column("message").is_valid()
@@ -272,6 +280,13 @@ def overlay_joined(reading: Reading, making: Making, batches: Batches) -> Iterat
         bins = pc.divide(ordinals, making.bin_rows).cast(pa.int32())
         lines = csv_lines(overlaid.values, making.form)
         yield pa.RecordBatch.from_arrays([bins, ordinals, lines, pa.nulls(records.num_rows, pa.string())], schema=LINES)
+        if making.differences is not None:
+            ids = ours[reading.key]
+            found = find_differences(ordinals, ids, (ours, theirs), making.compared, making.differences)
+            partition.counts += Counts(overridden=found.counts)
+            bins, nulls = pa.array([-1] * len(found.places), pa.int32()), pa.nulls(len(found.places), pa.string())
+            lines = csv_lines(found.cells, making.form)
+            yield pa.RecordBatch.from_arrays([bins, found.places, lines, nulls], schema=LINES)
     yield message_row(LINES, partition.message())
 
 

@@ -186,6 +186,21 @@ def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     return card(texts["columns"], legend((kind, texts[f"from_{kind}"]) for kind in kinds), *lines)
 
 
+def overridden_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
+    """The cells of each column in which the source overrides a value of the table."""
+    counts = report.get("overridden") or {}
+    if not counts:
+        return ""
+    records = report["counts"]["source_records"]
+    lines = [
+        row(name, bar(("source", share_of(count, records))), share(count, records)) for name, count in counts.items()
+    ]
+    if listed := report.get("differences_file"):
+        first = texts["first_listed"].format(count=f"{listed['rows']:,}")
+        lines.append(f'<p style="margin-top:10px">{text(listed["url"])} ({text(first)})</p>')
+    return card(texts["overridden_columns"], *lines)
+
+
 def ids_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     """The first ids that only the table has."""
     ids, count = report["unmatched_ids"], report["counts"]["unmatched"]
@@ -223,7 +238,7 @@ def render(report: Mapping[str, Any]) -> str:
         cards.append(card(f"{texts['failed']}: {texts[error['stage']]}", *paragraphs, kind="error"))
     cards += [f'<section class="warning">{text(warning["text"])}</section>' for warning in report.get("warnings", [])]
     if "counts" in report:
-        cards += [counts_card(report, texts), columns_card(report, texts)]
+        cards += [counts_card(report, texts), columns_card(report, texts), overridden_card(report, texts)]
     cards += [history_card(report, texts), stages_card(report, texts)]
     if "counts" in report:
         cards.append(ids_card(report, texts))

@@ -33,6 +33,7 @@ class Result:
     etag: str = ""
     fingerprint: str = ""  # with notify on_change; else empty
     unmatched_file: dict[str, Any] | None = None  # url, rows, bytes, etag, fingerprint of the list of table-only ids
+    differences_file: dict[str, Any] | None = None  # the same of the list of cells that the source overrides
     dry_run: bool = False
     findings: tuple[Phrase, ...] = ()  # of the guard, which let it pass
 
@@ -40,7 +41,7 @@ class Result:
         """All facts by name, the counts among the others: flat, as the RESULT line of the log, which programs read."""
         names = {item.name for item in fields(self)} - {"counts", "findings"}
         facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name in names}
-        return {**self.counts.as_dict(), **facts}
+        return {**self.counts.as_dict(), "overridden": self.counts.overridden, **facts}
 
 
 class Stages(Protocol):

@@ -21,7 +21,10 @@ from overlay.settings import Settings
 
 LOG = logging.getLogger(__name__)
 # Of a result, as they are.
-_FACTS = ("engine", "engine_reason", "plan", "plan_reason", "source_bytes", "unmatched_ids", "unmatched_file")
+_FACTS = (
+    *("engine", "engine_reason", "plan", "plan_reason", "source_bytes", "unmatched_ids"),
+    *("unmatched_file", "overridden", "differences_file"),
+)
 # A role that may not list gets 403 for what is not there.
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied"})
 HISTORY_RUNS = 14  # that a report knows of, itself among them

@@ -11,6 +11,7 @@ from typing import Any
 
 import requests
 
+from overlay.arguments import language_of
 from overlay.aws import within
 from overlay.errors import JobError
 from overlay.limits import Limits
@@ -29,7 +30,7 @@ from overlay.report.slack_text import (
     texts,
 )
 from overlay.secret import hide_webhook
-from overlay.settings import Settings, language_of
+from overlay.settings import Settings
 
 LOG = logging.getLogger(__name__)
 # All in characters, escapes counted.
@@ -38,6 +39,7 @@ CAUSE_LIMIT = 1_800
 HINT_LIMIT = 900
 NAME_LIMIT = 300  # a URL of S3, the id of a run
 ID_LIMIT = 80
+COLUMNS_LISTED = 10
 _BODY_LIMIT = 200  # characters of an answer in the log
 _SERVER_ERRORS = 500  # HTTP status, and all above
 
@@ -65,6 +67,7 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
         words["output"]: f"{as_code(result.output, NAME_LIMIT)}\n{size_text(result.bytes, language)}",
     }
     paragraphs = _unmatched_paragraph(settings, result, last, console)
+    paragraphs += _overridden_paragraph(settings, result, console)
     paragraphs += collect_warnings(result, last, language).values()
     if settings.guard.is_set and not last.success:
         paragraphs.append(words["guard_first"])
@@ -147,6 +150,21 @@ def _unmatched_paragraph(settings: Settings, result: Result, last: LastRun, cons
     text += words["more"].format(count=f"{more:,}") if more > 0 else ""
     url = console.object(settings.destination_bucket, "" if result.dry_run else settings.unmatched_file)
     return ["\n".join(filter(None, (text, link(url, words["open_list"]))))]
+
+
+def _overridden_paragraph(settings: Settings, result: Result, console: Console) -> list[str]:
+    """The paragraph of columns whose values the source overrides, most first, with a link to the list of cells."""
+    words, counts = texts(settings.language), sorted(result.counts.overridden.items(), key=lambda item: -item[1])
+    if not counts:
+        return []
+    columns = ", ".join(f"{as_code(name, ID_LIMIT)} {count:,}" for name, count in counts[:COLUMNS_LISTED])
+    more = len(counts) - COLUMNS_LISTED
+    text = words["overridden"].format(columns=columns) + (words["more"].format(count=f"{more:,}") if more > 0 else "")
+    url = console.object(settings.destination_bucket, "" if result.dry_run else settings.differences_file)
+    label, rows = words["open_differences"], (result.differences_file or {}).get("rows", 0)
+    if rows < sum(result.counts.overridden.values()):
+        label += f" ({words['first_listed'].format(count=f'{rows:,}')})"
+    return ["\n".join(filter(None, (text, link(url, label))))]
 
 
 def _run_note(run_id: str, language: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from overlay.arguments import parse_arguments
 from overlay.connection import load_database
 from overlay.dialects.mysql import MySQL
 from overlay.engines.rows import RowReader
@@ -17,7 +18,7 @@ from overlay.errors import TableError
 from overlay.limits import MIB, Limits
 from overlay.report.result import Result
 from overlay.secret import load_secret
-from overlay.settings import make_settings, parse_arguments
+from overlay.settings import make_settings
 from overlay.table import lookup
 from overlay.table.jdbc import Connection
 from reference import oracle

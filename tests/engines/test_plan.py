@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from overlay.arguments import read_settings
 from overlay.engines import driver, rows
 from overlay.engines.engine import Inputs
 from overlay.engines.rows import RowReader
 from overlay.engines.spark import SparkEngine
 from overlay.messages_en import TEXTS
-from overlay.settings import read_settings
 from overlay.source.objects import list_objects
 from overlay.table import describe, lookup, pool
 from overlay.table.jdbc import Connection

@@ -11,13 +11,13 @@ from dataclasses import replace
 import pytest
 
 from overlay import aws as job_aws
+from overlay.arguments import read_settings
 from overlay.engines import sieve
 from overlay.engines.driver import DriverEngine
 from overlay.engines.engine import Inputs, Output
 from overlay.engines.rows import RowReader
 from overlay.errors import OutputError
 from overlay.limits import Limits
-from overlay.settings import read_settings
 from overlay.table import lookup
 from overlay.table.describe import describe_table
 from tests.agreement import assert_agrees

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from overlay.arguments import read_settings
 from overlay.connection import make_database
 from overlay.dialects.base import Failure, Index
 from overlay.dialects.mysql import MySQL
 from overlay.errors import TableError, TransientTableError
-from overlay.settings import read_settings
 from overlay.table.describe import describe_table, estimate_rows, read_indexes
 from overlay.table.jdbc import Connection, table_error
 from overlay.table.lookup import count_rows, first_unmatched

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from local.services.databases import MariaDB
+from overlay.arguments import read_settings
 from overlay.connection import load_database, make_database, read_ca
 from overlay.errors import SettingsError, TableError
-from overlay.settings import read_settings
 from overlay.table.jdbc import Cause, table_error
 from tests.conftest import NUMBERS, Pipeline
 from tests.samples import SECRET

@@ -11,18 +11,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from overlay.arguments import check_unknown, parse_arguments, read_settings
 from overlay.errors import SettingsError
 from overlay.limits import Limits
 from overlay.output_columns import OutputColumn
-from overlay.settings import (
-    OPTIONAL_ARGUMENTS,
-    REQUIRED_ARGUMENTS,
-    CsvFormat,
-    Settings,
-    check_unknown,
-    parse_arguments,
-    read_settings,
-)
+from overlay.settings import OPTIONAL_ARGUMENTS, REQUIRED_ARGUMENTS, CsvFormat, Settings
 from tests.conftest import ROOT
 from tests.samples import ARGUMENTS
 from tests.texts import english_in
