@@ -92,7 +92,7 @@ locals {
   # The keys on any day, a ? for each digit of a date: {yyyy}, {mm}, {dd}, {hh} (overlay/dates.py).
   key_patterns = {
     for name, entry in local.entries : name => {
-      for field in ["source_key", "destination_file", "unmatched_file"] :
+      for field in ["source_key", "destination_file", "unmatched_file", "differences_file"] :
       field => replace(replace(entry.S3[field], "{yyyy}", "????"), "/[{](mm|dd|hh)[}]/", "??") if can("${entry.S3[field]}")
     }
   }
@@ -101,7 +101,7 @@ locals {
 
   written = flatten([
     for name, entry in local.entries : [
-      for field in ["destination_file", "unmatched_file"] : {
+      for field in ["destination_file", "unmatched_file", "differences_file"] : {
         name    = name
         place   = "s3://${entry.S3.destination_bucket}/${entry.S3[field]}"
         pattern = "${entry.S3.destination_bucket}/${local.key_patterns[name][field]}"
@@ -146,8 +146,12 @@ locals {
           text  = "would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)"
         },
         {
+          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name].differences_file)), false)
+          text  = "would write its list over its source (S3.differences_file is one of the objects of S3.source_key)"
+        },
+        {
           wrong = try(entry.on_arrival && entry.S3.source_bucket == entry.S3.destination_bucket, false) && anytrue([
-            for key in [try(local.key_patterns[name].destination_file, ""), try(local.key_patterns[name].unmatched_file, ""), try("${local.undated_files[name]}.report.json", ""), try("${local.undated_files[name]}.report.html", "")] :
+            for key in [try(local.key_patterns[name].destination_file, ""), try(local.key_patterns[name].unmatched_file, ""), try(local.key_patterns[name].differences_file, ""), try("${local.undated_files[name]}.report.json", ""), try("${local.undated_files[name]}.report.html", "")] :
             try(can(regex(local.arrival_patterns[name], key)), false)
           ])
           text = "has on_arrival, and its own output, list or run report would start it again, as a * or date of S3.source_key matches across folders there; write them to another folder or bucket"
@@ -360,7 +364,7 @@ locals {
       destination_bucket = entry.S3.destination_bucket
       destination_file   = entry.S3.destination_file
       source_pattern     = local.key_patterns[name].source_key
-      written_patterns   = [for field in ["destination_file", "unmatched_file"] : local.key_patterns[name][field] if can(local.key_patterns[name][field])]
+      written_patterns   = [for field in ["destination_file", "unmatched_file", "differences_file"] : local.key_patterns[name][field] if can(local.key_patterns[name][field])]
       undated_file       = local.undated_files[name]
       db_name            = entry.SecretsManager.db_name
       schema_name        = try(entry.SecretsManager.schema_name, null)
@@ -381,8 +385,8 @@ locals {
       timeout_minutes   = try(entry.Glue.timeout_minutes, local.common_json.Glue.timeout_minutes)
       execution_class   = try(entry.Glue.execution_class, "STANDARD")
       options = merge(
-        { for option in ["key", "language", "timezone"] : "--${option}" => entry[option] if can(entry[option]) },
-        { for option in ["unmatched_file", "records_at"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
+        { for option in ["key", "language", "timezone", "count_overridden"] : "--${option}" => tostring(entry[option]) if can(entry[option]) },
+        { for option in ["unmatched_file", "differences_file", "records_at"] : "--${option}" => entry.S3[option] if can(entry.S3[option]) },
         { for option in ["notify"] : "--${option}" => entry.slack[option] if can(entry.slack[option]) },
         { for option in ["max_connections", "table_key", "table_where"] : "--${option}" => tostring(entry.Database[option]) if can(entry.Database[option]) },
         { for option in ["columns"] : "--${option}" => jsonencode(entry[option]) if can(entry[option]) },

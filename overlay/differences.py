@@ -22,12 +22,12 @@ class Differences(NamedTuple):
 
     Attributes:
         counts: Cells, by name of the column; none where there are none.
-        places: Where the first ones stand in the output: the number of the record times the columns, and the column's.
+        positions: Numbers of the first ones in the order of the output: record by record, column by column.
         cells: Of these, the columns of HEADER.
     """
 
     counts: dict[str, int]
-    places: pa.Array
+    positions: pa.Array
     cells: list[pa.Array]
 
 
@@ -49,8 +49,8 @@ def find_differences(
     """
     records, rows = sides
     counts: dict[str, int] = {}
-    found = [pa.nulls(0, kind) for kind in (pa.int64(), *[pa.string()] * len(HEADER))]
-    pieces = [pa.table(found, names=["place", *HEADER])]
+    names = ["position", *HEADER]
+    tables = [pa.schema(dict.fromkeys(names, pa.string()) | {"position": pa.int64()}).empty_table()]
     for number, name in enumerate(columns):
         if name not in records or name not in rows:
             continue
@@ -59,12 +59,12 @@ def find_differences(
             continue
         counts[name] = count
         at = pa.array(np.flatnonzero(differs)[:most])
-        places = pc.add(pc.multiply(ordinals.take(at), len(columns)), number)
+        positions = pc.add(pc.multiply(ordinals.take(at), len(columns)), number)
         cells = [ids.take(at), pa.array([name] * len(at), pa.string()), records[name].take(at), rows[name].take(at)]
-        pieces.append(pa.table([places, *cells], names=["place", *HEADER]))
-    first = pa.concat_tables(pieces).sort_by("place").slice(0, most).combine_chunks()
-    place, *cells = (column.combine_chunks() for column in first.columns)
-    return Differences(counts, place, cells)
+        tables.append(pa.table([positions, *cells], names))
+    first = pa.concat_tables(tables).sort_by("position").slice(0, most).combine_chunks()
+    position, *cells = (column.combine_chunks() for column in first.columns)
+    return Differences(counts, position, cells)
 
 
 class DifferenceList:

@@ -154,9 +154,9 @@ class DriverEngine:
             counts, differences = Counts(coverage=overlaid.coverage), list[str]()
             if most is not None:
                 ordinals = pa.array(np.arange(start, start + length))
-                found = find_differences(ordinals, ours[self._settings.key], (ours, theirs), compared, most)
-                counts.overridden = found.counts
-                differences = csv_lines(found.cells, self._settings.csv).to_pylist()
+                differing = find_differences(ordinals, ours[self._settings.key], (ours, theirs), compared, most)
+                counts.overridden = differing.counts
+                differences = csv_lines(differing.cells, self._settings.csv).to_pylist()
             text = text_bytes(csv_lines(overlaid.values, self._settings.csv))
             return encoded(text, self._settings.csv, columns, start + 1), counts, differences
 

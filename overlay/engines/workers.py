@@ -282,11 +282,11 @@ def overlay_joined(reading: Reading, making: Making, batches: Batches) -> Iterat
         yield pa.RecordBatch.from_arrays([bins, ordinals, lines, pa.nulls(records.num_rows, pa.string())], schema=LINES)
         if making.differences is not None:
             ids = ours[reading.key]
-            found = find_differences(ordinals, ids, (ours, theirs), making.compared, making.differences)
-            partition.counts += Counts(overridden=found.counts)
-            bins, nulls = pa.array([-1] * len(found.places), pa.int32()), pa.nulls(len(found.places), pa.string())
-            lines = csv_lines(found.cells, making.form)
-            yield pa.RecordBatch.from_arrays([bins, found.places, lines, nulls], schema=LINES)
+            differing = find_differences(ordinals, ids, (ours, theirs), making.compared, making.differences)
+            partition.counts += Counts(overridden=differing.counts)
+            lines = csv_lines(differing.cells, making.form)
+            bins, nulls = pa.array([-1] * len(lines), pa.int32()), pa.nulls(len(lines), pa.string())
+            yield pa.RecordBatch.from_arrays([bins, differing.positions, lines, nulls], schema=LINES)
     yield message_row(LINES, partition.message())
 
 

@@ -52,6 +52,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.flex runs FLEX, which needs the worker type G.1X or G.2X",
       "${var.configs_file}: configs.in_source_folder would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.list_over_source would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)",
+      "${var.configs_file}: configs.differences_over_source would write its list over its source (S3.differences_file is one of the objects of S3.source_key)",
       "${var.configs_file}: configs.not_an_object must be an object with SecretsManager, S3, slack and Database",
       "${var.configs_file}: configs.null_delimiter has csv.null \"n;a\", which holds csv.delimiter",
       "${var.configs_file}: configs.over_itself would write its output over its source (S3.destination_file is one of the objects of S3.source_key)",
@@ -83,6 +84,7 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.configs_file}: configs.date_list.S3.unmatched_file is \"out/{YYYY}.csv\": must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.date_lone.S3.destination_file is \"out/{date_lone.csv\": must be the key of one object, without a leading or trailing / and without * ? $ <, with braces only as {yyyy} {mm} {dd} {hh}",
       "${var.configs_file}: configs.date_unknown.S3.source_key is \"in/{yy}.json\": must be the key of an object, a folder ending in / or a pattern with *, without a leading / and without $ <, with braces only as {yyyy} {mm} {dd} {hh}",
+      "${var.configs_file}: configs.count_text.count_overridden is \"yes\": must be true or false",
       "${var.configs_file}: configs.db_open.SecretsManager.db_name is \"<database>\": must be the name of a database (1 to 64 characters)",
       "${var.configs_file}: configs.dbtype.Database.dbtype is \"oracle\": must be mysql, mariadb or postgresql",
       "${var.configs_file}: configs.delimiter.csv.delimiter is \"||\": must be one character, or tab",
@@ -129,8 +131,8 @@ run "every_wrong_setting_is_named_in_one_plan" {
       "${var.common_settings_file}: connection.jdbc_driver.url is unknown; known here: class_name, jar_uri",
       "${var.common_settings_file}: retention is unknown; known here: Glue, alarm_emails, alarm_topic_arn, artifact_bucket, connection, dpu_hour_usd, kms_key_arn, kms_key_arns, log_retention_days, permissions_boundary, project, role_arn, tags",
       "${var.common_settings_file}: Glue.workers is unknown; known here: glue_version, number_of_workers, timeout_minutes, worker_type",
-      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, columns, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack, timezone",
-      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, records_at, source_bucket, source_key, unmatched_file",
+      "${var.configs_file}: configs.typo.schedul is unknown; known here: Database, Glue, Monitoring, S3, SecretsManager, columns, count_overridden, csv, enabled, guard, key, language, on_arrival, schedule, secret_arn, slack, timezone",
+      "${var.configs_file}: configs.typo_inside.S3.sorce_key is unknown; known here: destination_bucket, destination_file, differences_file, records_at, source_bucket, source_key, unmatched_file",
     ])
     error_message = "found ${jsonencode(local.errors)}"
   }
@@ -302,7 +304,7 @@ run "an_entry_becomes_one_pipeline" {
     error_message = "Options become job arguments."
   }
   assert {
-    condition     = local.pipelines["second"].options == { "--unmatched_file" = "out/second-unmatched.csv", "--notify" = "on_change" }
+    condition     = local.pipelines["second"].options == { "--unmatched_file" = "out/second-unmatched.csv", "--differences_file" = "out/second-differences.csv", "--count_overridden" = "false", "--notify" = "on_change" }
     error_message = "So do those of sections."
   }
   assert {

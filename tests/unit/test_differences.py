@@ -38,7 +38,7 @@ def test_cells_of_both_sides_are_compared(rows, most, start):
     names = [cells[1] for _, cells in expected]
     assert found.counts == {name: names.count(name) for name in ("b", "a") if name in names}
     listed = list(zip(*(column.to_pylist() for column in found.cells), strict=True))
-    assert list(zip(found.places.to_pylist(), listed, strict=True)) == expected[:most]
+    assert list(zip(found.positions.to_pylist(), listed, strict=True)) == expected[:most]
 
 
 def test_a_list_ends_where_the_next_line_would_be_too_much():

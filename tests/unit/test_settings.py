@@ -236,9 +236,9 @@ def test_missing_argument_is_named(name):
         ({"unmatched_file": "out/"}, "Job argument --unmatched_file is 'out/', expected the key of one object."),
         (
             {"unmatched_file": "out/a.csv"},
-            "S3.unmatched_file (--unmatched_file) 'out/a.csv' is the key of the output or",
+            "S3.unmatched_file (--unmatched_file) 'out/a.csv' is the key of the output, of",
         ),
-        ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output or of its run report"),
+        ({"unmatched_file": "out/a.csv.report.json"}, "is the key of the output, of its run report or of another list"),
         (
             {"unmatched_file": "in/a.json"},
             "S3.unmatched_file (--unmatched_file) s3://lake/in/a.json would overwrite or join the source",
@@ -259,7 +259,7 @@ def test_missing_argument_is_named(name):
         ),
         (
             {"destination_file": "out/{mm}.csv", "unmatched_file": "out/{dd}.csv", "date": "2026-11-11"},
-            "S3.unmatched_file (--unmatched_file) 'out/11.csv' is the key of the output or of its run report",
+            "S3.unmatched_file (--unmatched_file) 'out/11.csv' is the key of the output, of its run report or",
         ),
         ({"source_key": "out/a.csv.report.json"}, "the run report s3://lake/out/a.csv.report.json would overwrite the"),
     ],
