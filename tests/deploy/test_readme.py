@@ -252,7 +252,7 @@ def operate(user: Shell, aws: Aws, published: bytes) -> None:
     assert glue.get_job_run(JobName="job-customers", RunId=stopped)["JobRun"]["JobRunState"] == "STOPPED"
     glue.get_job_runs(JobName="job-customers")  # moto's runs go on when they are looked at
 
-    for option in ("--dry_run", "--guard"):
+    for option in ("--dry_run", "--guard", "--count_overridden"):
         run = json.loads(user.follow(f'{{"{option}"'))["JobRunId"]
         assert option in glue.get_job_run(JobName="job-customers", RunId=run)["JobRun"]["Arguments"]
         glue.get_job_runs(JobName="job-customers")
