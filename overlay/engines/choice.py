@@ -18,9 +18,9 @@ from overlay.engines.engine import Engine, Inputs, Output, Plan, SourceFacts
 from overlay.engines.memory import Memory, MemoryShortError
 from overlay.engines.spark import SparkEngine
 from overlay.merge import Counts
-from overlay.messages_en import TEXTS
 from overlay.table.jdbc import Spark, heap_bytes
 from overlay.table.lookup import lookup_reason
+from overlay.texts_en import TEXTS
 
 LOG = logging.getLogger(__name__)
 COMPRESSION = 10  # what gzip makes of JSON

@@ -11,12 +11,12 @@ from typing import NamedTuple, Protocol
 
 from overlay.errors import SettingsError, SourceError, Verbatim, listed_names, near_miss, phrase
 from overlay.merge import Counts, merged_columns
-from overlay.messages_en import TEXTS
 from overlay.output_columns import OutputColumn
 from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
 from overlay.table.jdbc import Spark
+from overlay.texts_en import TEXTS
 from overlay.upload import Published
 
 LOG = logging.getLogger(__name__)

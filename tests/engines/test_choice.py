@@ -17,9 +17,9 @@ from overlay.engines import choice
 from overlay.engines.cost import COPIES, MEMORY_AT_LEAST
 from overlay.errors import SourceError
 from overlay.limits import MIB
-from overlay.messages_en import TEXTS
 from overlay.source import parallel
 from overlay.table.jdbc import Connection
+from overlay.texts_en import TEXTS
 from reference import oracle
 from tests.agreement import assert_agrees
 

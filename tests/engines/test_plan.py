@@ -18,10 +18,10 @@ from overlay.engines import driver, rows
 from overlay.engines.engine import Inputs
 from overlay.engines.rows import RowReader
 from overlay.engines.spark import SparkEngine
-from overlay.messages_en import TEXTS
 from overlay.source.objects import list_objects
 from overlay.table import describe, lookup, pool
 from overlay.table.jdbc import Connection
+from overlay.texts_en import TEXTS
 from tests.agreement import assert_agrees
 from tests.key_types import INDEXES, MYSQL_KEYS, POSTGRESQL_KEYS, create, expectation, fill, insert, key_kind
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from overlay import messages_en, messages_ja
+from overlay import messages_en, messages_ja, texts_en, texts_ja
 from overlay.limits import Limits
 from overlay.run import Progress
 from overlay.settings import OPTIONAL_ARGUMENTS, REQUIRED_ARGUMENTS, CsvFormat, Settings
@@ -29,7 +29,7 @@ BOTH = (
 BOTH += tuple(f"docs/{name}" for name in ("operations", "recipes", "troubleshooting", "scaling", "benchmark"))
 PAIRS = [(f"{page}.md", f"{page}.en.md") for page in BOTH]
 PAGES = sorted({*itertools.chain.from_iterable(PAIRS), "CONTRIBUTING.md", "CHANGELOG.md"})
-TEXTS = {"ja": messages_ja.TEXTS, "en": messages_en.TEXTS}
+TEXTS = {"ja": texts_ja.TEXTS, "en": texts_en.TEXTS}
 FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
 CELL_END = re.compile(r"(?<!\\)\|")
 

