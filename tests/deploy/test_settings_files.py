@@ -35,6 +35,7 @@ BEYOND_SCHEMA = {
     "copied",
     "list_over_output",
     "list_over_source",
+    "differences_over_source",
     "schema_of_mysql",
     "dated_source",
     "dated_twice",
