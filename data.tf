@@ -257,11 +257,12 @@ locals {
 
   # The secrets of each entry: TF_VAR_credentials, else configs.json. Sensitive, so that no message quotes them.
   credentials = jsondecode(coalesce(var.credentials, "{}"))
+  webhooks    = ["slack_webhook", "teams_webhook", "json_webhook"]
   logins = {
     for name, entry in local.entries : name => {
-      username      = sensitive(try(local.credentials[name].username, entry.SecretsManager.username, ""))
-      password      = sensitive(try(local.credentials[name].password, entry.SecretsManager.password, ""))
-      slack_webhook = sensitive(try(local.credentials[name].slack_webhook, entry.slack.slack_webhook, ""))
+      username = sensitive(try(local.credentials[name].username, entry.SecretsManager.username, ""))
+      password = sensitive(try(local.credentials[name].password, entry.SecretsManager.password, ""))
+      webhooks = { for field in local.webhooks : field => sensitive(try(local.credentials[name][field], entry.slack[field], "")) }
     }
   }
   has_own_login = { for name, entry in local.entries : name => !can(regex(".", entry.secret_arn)) }
@@ -269,13 +270,14 @@ locals {
     for name, login in local.logins : name =>
     !local.has_own_login[name] || !can(regex(local.placeholder, login.username)) && !can(regex(local.placeholder, login.password))
   }
-  has_webhook = {
-    for name, login in local.logins : name =>
-    login.slack_webhook == "" || !can(regex(local.placeholder, login.slack_webhook)) && can(regex("^https?://[^/]+/.+", login.slack_webhook))
+  has_webhooks = {
+    for name, login in local.logins : name => alltrue([
+      for url in values(login.webhooks) : url == "" || !can(regex(local.placeholder, url)) && can(regex("^https?://[^/]+/.+", url))
+    ])
   }
-  # With secret_arn the entry says whether there is a secret for the webhook: no resource may hang on TF_VAR_credentials.
-  tells_slack      = { for name, entry in local.entries : name => try(entry.slack.slack_webhook, "") != "" }
-  uses_its_webhook = { for name, login in local.logins : name => local.has_own_login[name] || local.tells_slack[name] || login.slack_webhook == "" }
+  # With secret_arn the entry says whether there is a secret for the webhooks: no resource may hang on TF_VAR_credentials.
+  has_listener      = { for name, entry in local.entries : name => anytrue([for field in local.webhooks : try(entry.slack[field], "") != ""]) }
+  uses_its_webhooks = { for name, login in local.logins : name => local.has_own_login[name] || local.has_listener[name] || alltrue([for url in values(login.webhooks) : url == ""]) }
 }
 
 data "aws_caller_identity" "current" {}
@@ -312,12 +314,12 @@ resource "terraform_data" "credentials" {
       error_message = "configs.${each.key}: SecretsManager.username or SecretsManager.password was never filled in. Put both into TF_VAR_credentials (or into ${var.configs_file})."
     }
     precondition {
-      condition     = local.has_webhook[each.key]
-      error_message = "configs.${each.key}: slack.slack_webhook was never filled in, or is not a URL. Put it into TF_VAR_credentials, or write \"\" for a pipeline that does not tell Slack."
+      condition     = local.has_webhooks[each.key]
+      error_message = "configs.${each.key}: slack.slack_webhook (or teams_webhook, json_webhook) was never filled in, or is not a URL. Put it into TF_VAR_credentials, or write \"\" for one that is not to be told."
     }
     precondition {
-      condition     = local.uses_its_webhook[each.key]
-      error_message = "configs.${each.key}: TF_VAR_credentials has a slack_webhook, but Slack would never be told, as the entry has secret_arn and no slack.slack_webhook. Write \"slack\": {\"slack_webhook\": \"<in TF_VAR_credentials>\"} into the entry, or remove the webhook."
+      condition     = local.uses_its_webhooks[each.key]
+      error_message = "configs.${each.key}: TF_VAR_credentials has a webhook, but nobody would be told, as the entry has secret_arn and no slack.slack_webhook (or teams_webhook, json_webhook). Write \"slack\": {\"slack_webhook\": \"<in TF_VAR_credentials>\"} into the entry, or remove the webhook."
     }
   }
 }
@@ -377,7 +379,7 @@ locals {
       enabled            = try(entry.enabled, true)
       on_arrival         = try(entry.on_arrival, false)
       secret_arn         = try(entry.secret_arn, null)
-      tells_slack        = local.tells_slack[name]
+      has_listener       = local.has_listener[name]
       # A new number writes the secret anew. It must not be made of secrets, as it stands in the state.
       secret_version    = parseint(substr(sha256(jsonencode(concat([try(entry.SecretsManager.credentials_version, 1), entry.SecretsManager.db_name, entry.SecretsManager.table_name, try(entry.secret_arn, null)], try([entry.SecretsManager.schema_name], [])))), 0, 7), 16)
       worker_type       = try(entry.Glue.worker_type, local.common_json.Glue.worker_type)

@@ -154,7 +154,7 @@ resource "aws_s3_object" "jar" {
 
 locals {
   # With secret_arn the login is somebody else's secret; ours then holds the webhook alone, if there is one.
-  own_secrets = { for name, pipeline in local.pipelines : name => pipeline if pipeline.secret_arn == null || pipeline.tells_slack }
+  own_secrets = { for name, pipeline in local.pipelines : name => pipeline if pipeline.secret_arn == null || pipeline.has_listener }
 }
 
 resource "aws_secretsmanager_secret" "pipeline" {
@@ -163,7 +163,7 @@ resource "aws_secretsmanager_secret" "pipeline" {
 
   # A prefix, because the name of a deleted secret stays taken until its recovery window is over.
   name_prefix             = "${each.value.secret}-"
-  description             = "${each.value.secret_arn == null ? "Login, table and webhook" : "Slack webhook"} of the Glue job ${each.value.job}"
+  description             = "${each.value.secret_arn == null ? "Login, table and webhook" : "Webhook"} of the Glue job ${each.value.job}"
   kms_key_id              = local.kms_key_arn
   recovery_window_in_days = 7
 }
@@ -173,7 +173,7 @@ resource "aws_secretsmanager_secret_version" "pipeline" {
 
   secret_id = aws_secretsmanager_secret.pipeline[each.key].id
   secret_string_wo = jsonencode(merge(
-    { slack_webhook = local.logins[each.key].slack_webhook },
+    local.logins[each.key].webhooks,
     each.value.secret_arn != null ? {} : {
       username   = local.logins[each.key].username
       password   = local.logins[each.key].password
@@ -282,7 +282,7 @@ resource "aws_glue_job" "pipeline" {
     local.jar_uris[each.key] == "" ? {} : { "--extra-jars" = local.jar_uris[each.key] },
     each.value.secret_arn == null ? {} : { "--db_name" = each.value.db_name, "--table_name" = each.value.table_name },
     each.value.secret_arn == null || each.value.schema_name == null ? {} : { "--schema_name" = each.value.schema_name },
-    each.value.secret_arn != null && each.value.tells_slack ? { "--slack_secret_name" = aws_secretsmanager_secret.pipeline[each.key].arn } : {},
+    each.value.secret_arn != null && each.value.has_listener ? { "--slack_secret_name" = aws_secretsmanager_secret.pipeline[each.key].arn } : {},
     each.value.options,
   )
 

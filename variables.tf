@@ -12,7 +12,7 @@ variable "common_settings_file" {
 
 # A string, because Terraform would read a map from the environment as HCL, in which a password's `${` is a template.
 variable "credentials" {
-  description = "Secrets by the name of the entry, as JSON: {\"acme\": {\"username\": \"\", \"password\": \"\", \"slack_webhook\": \"\"}}. They win over configs.json. Set it as TF_VAR_credentials; neither state nor plan holds it."
+  description = "Secrets by the name of the entry, as JSON: {\"acme\": {\"username\": \"\", \"password\": \"\", \"slack_webhook\": \"\"}} (or teams_webhook, json_webhook). They win over configs.json. Set it as TF_VAR_credentials; neither state nor plan holds it."
   type        = string
   default     = "{}"
   sensitive   = true
@@ -21,8 +21,8 @@ variable "credentials" {
   validation {
     condition = alltrue(try([
       for entry in values(jsondecode(coalesce(var.credentials, "{}"))) :
-      length(setsubtract(keys(entry), ["username", "password", "slack_webhook"])) == 0 && alltrue([for value in values(entry) : value == tostring(value)])
+      length(setsubtract(keys(entry), ["username", "password", "slack_webhook", "teams_webhook", "json_webhook"])) == 0 && alltrue([for value in values(entry) : value == tostring(value)])
     ], [false]))
-    error_message = "TF_VAR_credentials must be a JSON object by entry name, each with username, password and slack_webhook (strings, all optional): {\"acme\": {\"username\": \"etl\", \"password\": \"...\"}}"
+    error_message = "TF_VAR_credentials must be a JSON object by entry name, each with username, password, slack_webhook, teams_webhook and json_webhook (strings, all optional): {\"acme\": {\"username\": \"etl\", \"password\": \"...\"}}"
   }
 }

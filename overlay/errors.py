@@ -75,8 +75,8 @@ def listed_names(names: Iterable[str]) -> Verbatim:
 class JobError(Exception):
     """A run that cannot go on: an entry of `MESSAGES`, and what fills its templates (never a secret)."""
 
-    # Whether Slack has it. The text then ends with REPORTED, by which the rule on Glue's own events (monitoring.tf)
-    # knows that nobody need be told again.
+    # Whether a webhook took it. The text then ends with REPORTED, by which the rule on Glue's own events
+    # (monitoring.tf) knows that nobody need be told again.
     reported = False
 
     def __init__(self, code: str, **details: Detail) -> None:

@@ -69,7 +69,7 @@ class Limits:
     uploads_at_a_time: int = 2  # parts on their way
     stale_upload_seconds: float = 8 * 60 * 60  # no upload takes longer: the default timeout of a Glue 5.0 job
 
-    slack_attempts: int = 4  # to post a message
+    slack_attempts: int = 4  # to post a message, to Teams and a JSON webhook as well
     slack_seconds: float = 45  # for all of them, with the waits between
     slack_connect_seconds: float = 5  # for one of them
     slack_read_seconds: float = 10

@@ -213,7 +213,7 @@ PHRASES: dict[str, str] = {
     "columns_reordered": "the columns are in another order than in the last success (guard.same_columns)",
     "no_json_object": "is not a JSON object",
     "fields_missing": "lacks {names}",
-    "webhook_no_url": "has a slack_webhook that is not a URL",
+    "webhook_no_url": "has a {name} that is not a URL",
     "password_line_end": "has a password with a line end around it, as a paste from a shell leaves one",
     "schema_no_string": "has a schema_name that is not a string",
     "ca_missing": "does not exist",

@@ -210,7 +210,7 @@ PHRASES: dict[str, str] = {
     "columns_reordered": "列の順番が前回の成功と違う (guard.same_columns)",
     "no_json_object": "JSON オブジェクトではありません",
     "fields_missing": "{names} がありません",
-    "webhook_no_url": "slack_webhook が URL ではありません",
+    "webhook_no_url": "{name} が URL ではありません",
     "password_line_end": "password の前後に改行があります。シェルからの貼り付けで入ることがあります",
     "schema_no_string": "schema_name が文字列ではありません",
     "ca_missing": "オブジェクトがありません",

@@ -1,7 +1,7 @@
 """One run: its stages and their times, its one way to fail, its end by SIGTERM.
 
 In: job arguments, a Spark session. Out: a Result, or one JobError; of either the run report, the metrics and at most
-one Slack message. Slack, the exit status and the output agree.
+one message. The message, the exit status and the output agree.
 """
 
 import json
@@ -25,13 +25,15 @@ from overlay.engines.spark import end_jobs, running_jobs
 from overlay.errors import JobError, OutputError, Stopped, Verbatim, joined
 from overlay.limits import Limits
 from overlay.merge import Counts
+from overlay.report.document import failure_facts, success_facts
 from overlay.report.guard import find_implausible
 from overlay.report.metrics import put_metrics
+from overlay.report.notify import notify
 from overlay.report.result import Result, is_news
 from overlay.report.run_report import Reporter, utc_now
-from overlay.report.slack import failure_message, post_to_slack, success_message
+from overlay.report.slack import failure_message, success_message
 from overlay.report.slack_text import visible
-from overlay.secret import Secret, find_webhook, load_secret
+from overlay.secret import Secret, find_webhooks, load_secret
 from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
@@ -150,7 +152,7 @@ class Run:
         return self.settings
 
     def load_secret(self) -> Secret:
-        """Who logs in, and the webhook; from here on the log and messages are redacted.
+        """Who logs in, and the webhooks; from here on the log and messages are redacted.
 
         Raises:
             SettingsError: the secret is missing or wrong.
@@ -182,14 +184,14 @@ class Run:
         return len(self._findings)
 
     def succeed(self, output: Output) -> Result:
-        """Tells the log, the run report, Slack and the metrics of a success; nothing here can fail the run."""
+        """Tells the log, the run report, the webhooks and the metrics of a success; nothing here can fail the run."""
         assert self._secret and self._reporter
         result = self._result(output)
         LOG.info("RESULT %s", json.dumps(result.as_dict(), ensure_ascii=False))
         self._reporter.success(result)
         if is_news(self.settings, result, self._reporter.last):
             message = success_message(self.settings, result, self._reporter.last, aws.region())
-            post_to_slack(self._secret.slack_webhook, message, self._limits)
+            notify(self._secret.webhooks, message, success_facts(self.settings, result), self._limits)
         if not self.settings.dry_run:
             put_metrics(self.settings.job_name, self.stage, result, self._limits)
         return result
@@ -259,17 +261,19 @@ class Run:
         return failure
 
     def _tell(self, failure: JobError) -> None:
-        """Tells Slack of a failure, also of one in the job arguments or the secret where these still name the webhook.
+        """Tells the webhooks of a failure, also of one in the job arguments or the secret where these still name them.
 
-        Slack comes first, as a run that is stopped has little time.
+        They come first, as a run that is stopped has little time.
         """
         seconds = self._limits.stop_seconds if self._stop.begun.is_set() else self._limits.slack_seconds
-        webhook = self._secret.slack_webhook if self._secret else None
-        if webhook is None:
-            webhook = aws.within(seconds, "finding the webhook", lambda: find_webhook(self._arguments, self._limits))
+        webhooks = self._secret.webhooks if self._secret else None
+        if webhooks is None:
+            webhooks = aws.within(seconds, "finding the webhook", lambda: find_webhooks(self._arguments, self._limits))
         since = self._reporter.last.failing_since if self._reporter else ""
         message = failure_message(failure, self._arguments, self.stage, since, aws.region())
-        failure.reported = post_to_slack(webhook or "", message, self._limits, seconds)
+        settings = self.settings if self._reporter else None
+        facts = failure_facts(failure, self._arguments, self.stage.stage, settings)
+        failure.reported = notify(webhooks or {}, message, facts, self._limits, seconds)
         if self._reporter:
             self._reporter.failure(failure)
         if self._arguments.get("dry_run") != "true":

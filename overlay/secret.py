@@ -1,26 +1,29 @@
-"""The secret of a pipeline, who logs in where and the webhook of Slack: settings go in, a checked `Secret` comes out.
+"""The secret of a pipeline, who logs in where and the webhooks: settings go in, a checked `Secret` comes out.
 
-No repr shows password or webhook, no error quotes what the secret holds, and it takes both out of other texts.
+No repr shows password or webhooks, no error quotes what the secret holds, and it takes both out of other texts.
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from overlay.aws import aws_errors, client
 from overlay.errors import JobError, Phrase, SettingsError, Verbatim, phrase
 from overlay.limits import LIMITS, AwsTimeouts, Limits
 from overlay.settings import Settings
 
-_TOKEN_LENGTH = 6  # the parts of a webhook's path that are secret are longer
+WEBHOOKS = ("slack_webhook", "teams_webhook", "json_webhook")
+_TOKEN_LENGTH = 6  # what is secret in a webhook is longer
+_WORD = re.compile("[a-z]{,20}([-_][a-z]{,20})*")  # what a path may have beside a token: `services`, `workflows`
 _FIELDS = ("username", "password", "db_name", "table_name")
 
 
 @dataclass(frozen=True)
 class Secret:
-    """Login, table and webhook; an empty webhook is none, an empty schema is the dialect's default."""
+    """Login, table and webhooks; an empty webhook is none, an empty schema is the dialect's default."""
 
     name: str
     username: str
@@ -28,15 +31,24 @@ class Secret:
     table_name: str
     password: str = field(repr=False)
     slack_webhook: str = field(repr=False, default="")
+    teams_webhook: str = field(repr=False, default="")
+    json_webhook: str = field(repr=False, default="")
     schema_name: str = ""
 
+    @property
+    def webhooks(self) -> dict[str, str]:
+        """The webhooks by their names in the secret."""
+        return {name: getattr(self, name) for name in WEBHOOKS}
+
     def redact(self, text: str) -> str:
-        """`text` without the password and the webhook."""
-        return hide(hide_webhook(text, self.slack_webhook), [self.password])
+        """`text` without the password and the webhooks."""
+        for webhook in self.webhooks.values():
+            text = hide_webhook(text, webhook)
+        return hide(text, [self.password])
 
 
 def load_secret(settings: Settings) -> Secret:
-    """Reads what a run logs in with, and its webhook, from Secrets Manager.
+    """Reads what a run logs in with, and its webhooks, from Secrets Manager.
 
     What the job arguments say of the table goes before the secret, as one that RDS manages holds the login alone.
 
@@ -48,7 +60,8 @@ def load_secret(settings: Settings) -> Secret:
     arguments = {name: getattr(settings, name).strip() for name in ("db_name", "schema_name", "table_name")}
     values |= {name: value for name, value in arguments.items() if value}
     if name := settings.slack_secret_name:
-        values["slack_webhook"] = _read_secret(name, settings.limits.aws).get("slack_webhook")
+        others = _read_secret(name, settings.limits.aws)
+        values |= {webhook: others.get(webhook) for webhook in WEBHOOKS}
     return make_secret(settings.secret_name, values)
 
 
@@ -82,30 +95,31 @@ def make_secret(name: str, values: Mapping[str, Any]) -> Secret:
         raise _invalid(name, phrase("fields_missing", names=Verbatim(", ".join(missing))))
     if values["password"].strip("\r\n") != values["password"]:
         raise _invalid(name, phrase("password_line_end"))
-    webhook, schema = values.get("slack_webhook") or "", values.get("schema_name") or ""
-    if not is_webhook(webhook):
-        raise _invalid(name, phrase("webhook_no_url"))
+    webhooks, schema = {key: values.get(key) or "" for key in WEBHOOKS}, values.get("schema_name") or ""
+    for key, webhook in webhooks.items():
+        if not is_webhook(webhook):
+            raise _invalid(name, phrase("webhook_no_url", name=Verbatim(key)))
     if not isinstance(schema, str):
         raise _invalid(name, phrase("schema_no_string"))
-    return Secret(name=name, slack_webhook=webhook, schema_name=schema, **{key: values[key] for key in _FIELDS})
+    return Secret(name=name, schema_name=schema, **webhooks, **{key: values[key] for key in _FIELDS})
 
 
 def _invalid(name: str, problem: Phrase) -> SettingsError:
-    expected = Verbatim(", ".join((*_FIELDS, "slack_webhook")))
+    expected = Verbatim(", ".join((*_FIELDS, *WEBHOOKS)))
     return SettingsError("secret_invalid", secret=Verbatim(name), problem=problem, fields=expected)
 
 
-def find_webhook(arguments: Mapping[str, str], limits: Limits = LIMITS) -> str:
-    """The webhook of a run that did not get as far as its secret; empty where it cannot be had.
+def find_webhooks(arguments: Mapping[str, str], limits: Limits = LIMITS) -> dict[str, str]:
+    """The webhooks of a run that did not get as far as its secret; those that cannot be had are missing.
 
     From the job arguments by name, unchecked, as they may be what the run failed on.
     """
     name = arguments.get("slack_secret_name") or arguments.get("secret_name")
     try:
-        webhook = _read_secret(name, limits.aws).get("slack_webhook") if name else ""
+        values = _read_secret(name, limits.aws) if name else {}
     except JobError:
-        return ""
-    return webhook if isinstance(webhook, str) and is_webhook(webhook) else ""
+        return {}
+    return {key: values[key] for key in WEBHOOKS if values.get(key) and is_webhook(values[key])}
 
 
 def is_webhook(value: object) -> bool:
@@ -121,9 +135,15 @@ def hide(text: str, values: Iterable[str]) -> str:
 
 
 def hide_webhook(text: str, webhook: str) -> str:
-    """`text` without the webhook, nor what is secret in its path, which alone is the token."""
-    path = urlsplit(webhook).path.strip("/")
-    return hide(text, (webhook, path, *(part for part in path.split("/") if len(part) >= _TOKEN_LENGTH)))
+    """`text` without the webhook, nor what is secret in it: the token in the path, or the signature behind it.
+
+    Words are left, as they may be those of a table or of a database's message.
+    """
+    url = urlsplit(webhook)
+    path, query = url.path.strip("/"), dict(parse_qsl(url.query))
+    encoded = [pair.partition("=")[2] for pair in url.query.split("&")]
+    values = (path, *path.split("/"), url.query, *encoded, *query.values())
+    return hide(text, (webhook, *(v for v in values if len(v) >= _TOKEN_LENGTH and not _WORD.fullmatch(v))))
 
 
 def split_url(url: str) -> SplitResult:

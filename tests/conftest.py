@@ -20,7 +20,7 @@ from local import demo
 from local.glue.deploy import jdbc_jar
 from local.services.aws import Aws
 from local.services.databases import MariaDB, PostgreSQL
-from local.services.slack import SlackReceiver
+from local.services.slack import SlackReceiver, TeamsReceiver
 from overlay import aws as job_aws
 from overlay.arguments import read_settings
 from overlay.connection import Database, make_database
@@ -123,6 +123,20 @@ def slack(slack_server: SlackReceiver) -> SlackReceiver:
     slack_server.messages, slack_server.requests = [], []
     slack_server.answer()
     return slack_server
+
+
+@pytest.fixture
+def teams() -> Iterator[TeamsReceiver]:
+    """A workflow of Teams."""
+    with TeamsReceiver() as server:
+        yield server
+
+
+@pytest.fixture
+def program() -> Iterator[TeamsReceiver]:
+    """A receiver of JSON, which answers as Teams does."""
+    with TeamsReceiver() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

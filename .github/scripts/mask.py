@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 
@@ -11,13 +12,13 @@ def secrets(text: str) -> list[str]:
     """Passwords, webhooks and their tokens, longest first; none where the text is no JSON (Terraform then says so)."""
     try:
         entries: Any = json.loads(text or "{}")
-        found = {
-            entry[field] for entry in entries.values() for field in ("password", "slack_webhook") if field in entry
-        }
+        found = {value for entry in entries.values() for field, value in entry.items() if field != "username"}
     except (ValueError, AttributeError, TypeError):
         return []
     found = {value for value in found if isinstance(value, str)}
-    found |= {value.rpartition("/")[2] for value in found if "://" in value}
+    # Slack's token is the last part of the path; the signature of Teams stands behind it, beside numbers and words.
+    urls = [value for value in found if "://" in value]
+    found |= {token for url in urls for pattern in ("[^/]+$", "(?<==)[^&=]{16,}") for token in re.findall(pattern, url)}
     return sorted(filter(None, found), key=lambda value: (-len(value), value))
 
 

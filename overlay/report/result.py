@@ -103,10 +103,10 @@ def collect_news(result: Result, last: LastRun) -> dict[str, Any]:
 
 
 def is_news(settings: Settings, result: Result, last: LastRun) -> bool:
-    """Whether Slack should hear of a success.
+    """Whether the webhooks should hear of a success.
 
-    With `on_change` it should when the bytes of the output, what only the table has, or a warning are not those of the
-    last success, and when the run before failed; of a dry run, which somebody started, always.
+    With `on_change` they should when the bytes of the output, what only the table has, or a warning are not those of
+    the last success, and when the run before failed; of a dry run, which somebody started, always.
     """
     if settings.dry_run:
         return True

@@ -1,20 +1,14 @@
-"""Slack: in goes a Result or a JobError, out comes a Block Kit payload; posting it neither fails a run nor holds it.
+"""Slack: in goes a Result or a JobError, out comes a Block Kit payload.
 
 A header takes 150 characters, a section 3,000, each of its 10 fields 2,000 (docs.slack.dev/reference/block-kit), all
 together about 13,200 (msg_blocks_too_long; not documented). The limits below keep every message under them.
 """
 
-import logging
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import requests
-
 from overlay.arguments import language_of
-from overlay.aws import within
 from overlay.errors import JobError
-from overlay.limits import Limits
 from overlay.report.result import LastRun, Result, Stages, collect_warnings
 from overlay.report.slack_text import (
     DRY_MARK,
@@ -29,10 +23,8 @@ from overlay.report.slack_text import (
     size_text,
     texts,
 )
-from overlay.secret import hide_webhook
 from overlay.settings import Settings
 
-LOG = logging.getLogger(__name__)
 # All in characters, escapes counted.
 HEADER_LIMIT = 150
 CAUSE_LIMIT = 1_800
@@ -40,8 +32,6 @@ HINT_LIMIT = 900
 NAME_LIMIT = 300  # a URL of S3, the id of a run
 ID_LIMIT = 80
 COLUMNS_LISTED = 10
-_BODY_LIMIT = 200  # characters of an answer in the log
-_SERVER_ERRORS = 500  # HTTP status, and all above
 
 
 def success_message(settings: Settings, result: Result, last: LastRun, region: str) -> dict[str, Any]:
@@ -66,15 +56,17 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
         words["engine"]: " · ".join(f"{name} ({words[reason]})" if reason else name for name, reason in choices),
         words["output"]: f"{as_code(result.output, NAME_LIMIT)}\n{size_text(result.bytes, language)}",
     }
-    paragraphs = _unmatched_paragraph(settings, result, last, console)
-    paragraphs += _overridden_paragraph(settings, result, console)
-    paragraphs += collect_warnings(result, last, language).values()
+    notes = _unmatched_paragraph(settings, result, last, console) + _overridden_paragraph(settings, result, console)
+    paragraphs = [_mrkdwn(text) for text in notes]
+    for code, text in collect_warnings(result, last, language).items():
+        # The guard names columns; else our own words and numbers.
+        paragraphs.append(_plain(clip(text, CAUSE_LIMIT)) if code == "implausible" else _mrkdwn(text))
     if settings.guard.is_set and not last.success:
-        paragraphs.append(words["guard_first"])
+        paragraphs.append(_mrkdwn(words["guard_first"]))
     dry = result.dry_run
     return _message(
         _header("dry_run" if dry else "success", language, settings.job_name),
-        [_facts_section(facts), *({"text": _mrkdwn(text)} for text in paragraphs)],
+        [_facts_section(facts), *({"text": text} for text in paragraphs)],
         [
             _run_note(settings.run_id, language),
             link(console.run(settings.job_name, settings.run_id), words["open_run"]),
@@ -190,50 +182,3 @@ def _mrkdwn(text: str) -> dict[str, Any]:
 def _plain(text: str) -> dict[str, Any]:
     """A text object without markup; Slack takes none that is empty."""
     return {"type": "plain_text", "text": text or "-", "emoji": False}
-
-
-def post_to_slack(webhook: str, payload: Mapping[str, Any], limits: Limits, seconds: float | None = None) -> bool:
-    """Posts a payload to an incoming webhook; returns whether Slack took it, False without a webhook. Never raises.
-
-    All attempts and waits together take at most `seconds` (else `limits.slack_seconds`). The webhook is a secret:
-    neither it nor what quotes it is logged.
-    """
-    if not webhook:
-        return False
-    seconds = limits.slack_seconds if seconds is None else seconds
-    deadline = time.monotonic() + seconds
-    ok = within(seconds, "posting to Slack", lambda: _deliver(webhook, payload, limits, deadline)) is True
-    if not ok:
-        LOG.warning("Slack did not take the message; the run goes on without it")
-    return ok
-
-
-def _deliver(webhook: str, payload: Mapping[str, Any], limits: Limits, deadline: float) -> bool:
-    """Tries until Slack takes the payload, refuses it for good, or the next attempt would begin after the deadline."""
-    for number in range(1, limits.slack_attempts + 1):
-        ok, wait = _attempt(webhook, payload, limits, number)
-        if ok or wait is None or number == limits.slack_attempts or time.monotonic() + wait > deadline:
-            return ok
-        time.sleep(wait)
-    return False
-
-
-def _attempt(webhook: str, payload: Mapping[str, Any], limits: Limits, number: int) -> tuple[bool, float | None]:
-    """Whether Slack took the payload, and the seconds before another attempt makes sense (None: never)."""
-    backoff = 2.0 ** (number - 1)
-    timeout = (limits.slack_connect_seconds, limits.slack_read_seconds)
-    try:
-        answer = requests.post(webhook, json=payload, timeout=timeout, allow_redirects=False)
-    except requests.RequestException as error:
-        # The text of the exception holds the webhook, so only its kind is logged.
-        LOG.warning("Slack attempt %d: %s", number, type(error).__name__)
-        # After a read timeout Slack has the message, and may yet show it.
-        return False, None if isinstance(error, requests.ReadTimeout) else backoff
-    if answer.status_code == requests.codes.ok:
-        return True, None
-    said = hide_webhook(answer.text, webhook)[:_BODY_LIMIT]  # `invalid_blocks`; the page of a proxy may quote a URL
-    LOG.warning("Slack attempt %d: HTTP %d %r", number, answer.status_code, said)
-    if answer.status_code != requests.codes.too_many_requests and answer.status_code < _SERVER_ERRORS:
-        return False, None
-    header = answer.headers.get("Retry-After", "").strip()
-    return False, float(header) if header.isdecimal() else backoff

@@ -4,11 +4,12 @@ In goes whatever a run met, out comes text that hides nothing and formats nothin
 """
 
 import bisect
+import html
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from overlay import texts_en, texts_ja
@@ -18,6 +19,10 @@ DRY_MARK = "🧪"  # before what a dry run says
 LINK_LIMIT = 1_200  # characters of a URL
 # What moves the cursor, begins a line or turns the direction of text: none of it is visible, all of it can deceive.
 _INVISIBLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+# The markup that `as_code`, `link`, `date_text` and our bold names write; values stand in code alone.
+_MARKUP = re.compile(
+    r"`(?P<code>[^`\n]*)`|<(?P<link>[^<>|]+)\|(?P<label>[^<>]*)>|^\*(?P<bold>[^*\n]+)\*$", re.MULTILINE
+)
 _LEAST_PERCENT, _MOST_PERCENT = 0.1, 99.9  # what a share that is neither nothing nor all is rounded to
 
 
@@ -102,6 +107,39 @@ def date_text(moment: str) -> str:
     """Writes an ISO time in UTC as Slack's date, which each reader sees in their own time zone."""
     utc = datetime.fromisoformat(moment)
     return f"<!date^{int(utc.timestamp())}^{{date_num}} {{time}}|{utc:%Y-%m-%d %H:%M} UTC>"
+
+
+class Span(NamedTuple):
+    """Some text of a message, as people read it."""
+
+    text: str
+    style: str = ""  # code or bold
+    url: str = ""
+
+
+def read_spans(item: Mapping[str, Any]) -> list[Span]:
+    """Reads a text object of a Slack message, so that what is not Slack can be told the same."""
+    text = item["text"]
+    return [*_read_mrkdwn(text)] if item["type"] == "mrkdwn" else [Span(html.unescape(text))]
+
+
+def plain(item: Mapping[str, Any]) -> str:
+    """The text of a text object without its markup and its links."""
+    return "".join(span.text for span in read_spans(item) if not span.url).strip()
+
+
+def _read_mrkdwn(text: str) -> Iterator[Span]:
+    end = 0
+    for markup in _MARKUP.finditer(text):
+        yield Span(html.unescape(text[end : markup.start()]))
+        end = markup.end()
+        if markup["link"]:
+            url = "" if markup["link"].startswith("!date^") else html.unescape(markup["link"])
+            yield Span(html.unescape(markup["label"]), url=url)
+        else:
+            style = "bold" if markup["bold"] else "code"
+            yield Span(html.unescape(markup[style]), style)
+    yield Span(html.unescape(text[end:]))
 
 
 class Console(NamedTuple):

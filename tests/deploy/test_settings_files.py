@@ -15,6 +15,7 @@ import jsonschema
 import pytest
 
 from local.terraform import Terraform
+from overlay.secret import WEBHOOKS
 from overlay.settings import make_settings
 from tests.conftest import ROOT
 from tests.samples import ARGUMENTS
@@ -190,7 +191,8 @@ def values_of(schema: dict, path: str = "") -> Iterator[tuple[str, dict]]:
 
 
 # What data.tf checks in words of its own: lists, maps, what belongs together; and secrets, which no message may quote.
-OTHERWISE = {"SecretsManager.username", "SecretsManager.password", "slack.slack_webhook", "tags", "alarm_emails"}
+OTHERWISE = {"SecretsManager.username", "SecretsManager.password", "tags", "alarm_emails"}
+OTHERWISE |= {f"slack.{webhook}" for webhook in WEBHOOKS}
 OTHERWISE |= {"kms_key_arns", "connection.further_subnets", "connection.jdbc_driver.class_name"}
 OTHERWISE |= {"connection.jdbc_driver.jar_uri", "columns"}
 UNDERSTOOD = ["string", "integer", "number", "boolean", ["integer", "string"]]

@@ -26,7 +26,7 @@ from local import demo
 from local.glue.deploy import deploy, jdbc_jar, package_files
 from local.services.aws import REGION, Aws
 from local.services.databases import MariaDB
-from local.services.slack import SlackReceiver
+from local.services.slack import SlackReceiver, TeamsReceiver
 from local.terraform import Terraform
 from tests.conftest import ROOT
 from tests.leaks import leaks
@@ -54,6 +54,7 @@ class Deployment:
     terraform: Terraform
     database: MariaDB
     slack: SlackReceiver
+    teams: TeamsReceiver
     secrets: list[str]
     log: str = ""
     calls: dict[str, list[Call]] = field(default_factory=dict)
@@ -142,16 +143,22 @@ def prepare(aws: Aws, database: MariaDB) -> str:
 @pytest.fixture(scope="module")
 def deployment(terraform, customers, tmp_path_factory) -> Iterator[Deployment]:
     """Both pipelines, applied from a saved plan as CI does."""
-    with Aws() as aws, SlackReceiver() as slack:
+    with Aws() as aws, SlackReceiver() as slack, TeamsReceiver() as teams:
         password = prepare(aws, customers)
         credentials = {
-            "acme": {"username": "tls_only", "password": password, "slack_webhook": slack.webhook},
-            "beta": {"slack_webhook": slack.webhook},
+            "acme": {
+                "username": "tls_only",
+                "password": password,
+                "slack_webhook": slack.webhook,
+                "teams_webhook": teams.webhook,
+            },
+            "beta": {"slack_webhook": slack.webhook, "json_webhook": teams.webhook},
         }
         variables = {**aws.environment(), "TF_VAR_credentials": json.dumps(credentials)}
         copy = Terraform(tmp_path_factory.mktemp("deployment"), variables, STATE)
-        token = slack.webhook.rpartition("/")[2]
-        deployed = Deployment(aws, copy, customers, slack, [password, slack.webhook, token])
+        tokens = [slack.webhook.rpartition("/")[2], teams.webhook.rpartition("=")[2]]
+        hidden = [password, slack.webhook, teams.webhook, *tokens]
+        deployed = Deployment(aws, copy, customers, slack, teams, hidden)
         (copy.folder / "driver.jar").write_bytes(jdbc_jar().read_bytes())
         shared = json.loads((ROOT / "tests" / "terraform" / "common_settings.json").read_text())
         shared["connection"]["jdbc_driver"]["jar_uri"] = "driver.jar"
@@ -307,6 +314,9 @@ def test_slack_hears_of_each_run_and_logs_hold_no_secret(deployment, ran):
         "✅ job-beta: published",
         "❌ job-acme: 失敗しました (出力)",
     ]
+    card, document, _ = deployment.teams.messages
+    assert card["attachments"][0]["content"]["type"] == "AdaptiveCard"
+    assert (document["job"], document["status"]) == ("job-beta", "succeeded")
     # The page of the log groups that Terraform made.
     logs = json.loads(deployment.terraform.do("output", "-json", "jobs"))["acme"]["logs"]
     assert logs.endswith("$252Faws-glue$252Fjobs$252Fjob-acme$252F")

@@ -74,7 +74,7 @@ def marked(aws, database, slack) -> Iterator[Pipeline]:
     return pipeline
 
 
-def prepare(aws, slack, pipeline: Pipeline, variant: str, home: Path) -> None:
+def prepare(aws, slack, teams, pipeline: Pipeline, variant: str, home: Path) -> None:
     """Makes a run end as the variant says."""
     secret: dict[str, Any] = {
         "username": pipeline.name,
@@ -82,6 +82,8 @@ def prepare(aws, slack, pipeline: Pipeline, variant: str, home: Path) -> None:
         "db_name": "demo",
         "table_name": f"broken{pipeline.table}" if variant == "SQL error" else pipeline.table,
         "slack_webhook": slack.webhook,
+        "teams_webhook": teams.webhook,
+        "json_webhook": teams.webhook.replace("invoke?", "else?"),  # which nobody answers at
     }
     text = json.dumps(secret)
     text = text[:-1] if variant == "secret that is no JSON" else text
@@ -97,11 +99,13 @@ def prepare(aws, slack, pipeline: Pipeline, variant: str, home: Path) -> None:
     definition = {"Name": pipeline.connection, "ConnectionType": "JDBC", "ConnectionProperties": properties}
     aws.client("glue").update_connection(Name=pipeline.connection, ConnectionInput=definition)
     slack.answer(*[Reply(404, "no_service")] * (variant == "Slack that refuses"))
+    teams.answer(*[Reply(401, f"no {teams.webhook}")] * (variant == "Slack that refuses"))
 
 
-def left_behind(aws, slack, pipeline: Pipeline, folder: Path) -> Iterator[tuple[str, bytes]]:
+def left_behind(aws, slack, teams, pipeline: Pipeline, folder: Path) -> Iterator[tuple[str, bytes]]:
     """What can be read after a run by somebody who may not read the secret."""
-    yield "Slack", "\n".join(json.dumps(request.payload, ensure_ascii=False) for request in slack.requests).encode()
+    requests = [*slack.requests, *teams.requests]
+    yield "messages", "\n".join(json.dumps(request.payload, ensure_ascii=False) for request in requests).encode()
     glue = aws.client("glue")
     yield "job", json.dumps(glue.get_job(JobName=pipeline.job)["Job"], default=str).encode()
     yield "connection", json.dumps(glue.get_connection(Name=pipeline.connection)["Connection"], default=str).encode()
@@ -119,9 +123,9 @@ CASES = [*((variant, "driver") for variant in VARIANTS), ("success", "spark"), (
 
 
 @pytest.mark.parametrize(("variant", "engine"), CASES)
-def test_nothing_that_a_run_leaves_holds_a_secret(aws, database, slack, marked, tmp_path, variant, engine):
+def test_nothing_that_a_run_leaves_holds_a_secret(aws, database, slack, teams, marked, tmp_path, variant, engine):
     (tmp_path / "ca").mkdir()
-    prepare(aws, slack, marked, variant, tmp_path / "ca")
+    prepare(aws, slack, teams, marked, variant, tmp_path / "ca")
     # As much as Glue logs, and the event log that its Spark UI is made of.
     conf = "spark.log.level=INFO --conf spark.eventLog.enabled=true --conf spark.eventLog.dir=" + tmp_path.as_uri()
     command = [sys.executable, "-m", "local", "run", marked.job, "--language", "en", "--engine", engine, "--conf", conf]
@@ -134,9 +138,11 @@ def test_nothing_that_a_run_leaves_holds_a_secret(aws, database, slack, marked, 
     assert (f"engine {engine}:".encode() in log) == (variant in REACH_AN_ENGINE)
     assert (done.returncode == 0) == (variant in {"success", "Slack that refuses"})
     assert b"SparkContext" in log
-    traces = [("log", log), *left_behind(aws, slack, marked, tmp_path)]
+    traces = [("log", log), *left_behind(aws, slack, teams, marked, tmp_path)]
     assert any(b"SparkListenerApplicationStart" in data for _, data in traces)
-    assert bool(slack.requests) == (variant != "secret that is no JSON")  # which nobody can read the webhook of
-    secrets = [PASSWORD, WRONG, slack.webhook, slack.webhook.rpartition("/")[2], database.password]
+    # Nobody can read the webhooks of a secret that is no JSON.
+    assert [len(receiver.requests) for receiver in (slack, teams)] == [0, 0] if "JSON" in variant else [1, 2]
+    tokens = [slack.webhook.rpartition("/")[2], teams.webhook.rpartition("=")[2]]
+    secrets = [PASSWORD, WRONG, slack.webhook, teams.webhook, *tokens, database.password]
     assert leaks(traces, secrets) == []
     figures.record("hostile", f"secrets after: {variant}, {engine} engine", outcome="none found", inputs=len(traces))

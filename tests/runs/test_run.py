@@ -8,16 +8,19 @@ import socket
 import time
 from dataclasses import replace
 
+import jsonschema
 import pytest
 
 import glue_job
 from local.services.slack import Reply
 from overlay.errors import JobError
 from overlay.report.slack_text import slack_escape, visible
+from overlay.report.teams import teams_message
 from overlay.texts_en import TEXTS
-from tests.conftest import CLOSED_PORT
+from tests.conftest import CLOSED_PORT, ROOT
 from tests.texts import english_in, texts_in
 
+MESSAGE = jsonschema.Draft7Validator(json.loads((ROOT / "schemas" / "message.schema.json").read_text()))
 OLD = b"the output of yesterday\n"
 
 
@@ -80,6 +83,47 @@ def test_no_webhook_is_fine(ready, slack):
     ready.secret(slack_webhook="")
     ready.run()
     assert not slack.messages
+
+
+@pytest.mark.parametrize("language", ["ja", "en"])
+def test_teams_and_a_program_hear_of_a_run_as_slack_does(ready, slack, teams, program, language):
+    ready.secret(teams_webhook=teams.webhook, json_webhook=program.webhook)
+    ready.run(language=language)
+    ready.put(b'[{"id":')
+    with pytest.raises(JobError) as caught:
+        ready.run(language=language)
+    assert caught.value.reported
+    assert teams.messages == [teams_message(message) for message in slack.messages]
+    succeeded, failure = program.messages
+    url = f"s3://lake/out/{ready.name}.csv"
+    for document, status in ((succeeded, "succeeded"), (failure, "failed")):
+        MESSAGE.validate(document)
+        assert (document["status"], document["job"], document["run_id"]) == (status, f"job-{ready.name}", "jr_1")
+        assert (document["output"], document["report"]) == (url, f"{url}.report.json")
+    assert (succeeded["source_records"], succeeded["matched"], succeeded["source_only"]) == (2, 1, 1)
+    assert (failure["stage"], failure["code"]) == ("source", caught.value.code)
+    assert (failure["cause"], failure["hint"]) == caught.value.message(language)
+    assert [document["title"] for document in program.messages] == [
+        message["blocks"][0]["text"]["text"] for message in slack.messages
+    ]
+
+
+def test_teams_alone_is_told_also_of_a_secret_that_lacks_fields(ready, slack, teams):
+    ready.secret(slack_webhook="", teams_webhook=teams.webhook, table_name="")
+    with pytest.raises(JobError) as caught:
+        ready.run(language="en")
+    assert caught.value.reported
+    assert not slack.messages
+    [payload] = teams.messages
+    assert f"Secret '{ready.name}' lacks table_name." in json.dumps(payload)
+
+
+def test_a_failure_that_nobody_took_is_not_reported(ready, slack, teams):
+    ready.secret(teams_webhook=teams.webhook, slack_webhook="", table_name="nope")
+    teams.answer(Reply(status=404))
+    with pytest.raises(JobError) as caught:
+        ready.run()
+    assert not caught.value.reported
 
 
 def test_slack_down_does_not_fail_the_run(ready, slack):

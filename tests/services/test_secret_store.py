@@ -8,7 +8,7 @@ import pytest
 
 from overlay.errors import AwsError, SettingsError
 from overlay.limits import AwsTimeouts, Limits
-from overlay.secret import find_webhook, load_secret
+from overlay.secret import find_webhooks, load_secret
 from overlay.settings import Settings, make_settings
 from tests.conftest import CLOSED_PORT, NUMBERS
 from tests.samples import ARGUMENTS, SECRET_VALUES
@@ -57,7 +57,20 @@ def test_arguments_go_before_the_secret(store):
 def test_the_webhook_may_have_a_secret_of_its_own(store):
     arguments = {"secret_name": store(SECRET_VALUES), "slack_secret_name": store({"slack_webhook": "https://other/x"})}
     assert load_secret(settings_of(**arguments)).slack_webhook == "https://other/x"
-    assert find_webhook(arguments) == "https://other/x"
+    assert find_webhooks(arguments) == {"slack_webhook": "https://other/x"}
+
+
+def test_each_webhook_comes_from_the_secret_of_the_webhooks(store):
+    webhooks = {"teams_webhook": "https://flow/x?sig=s", "json_webhook": "https://program/x"}
+    arguments = {
+        "secret_name": store(SECRET_VALUES),
+        "slack_secret_name": store(webhooks | {"json_webhook": " https://program/x\n"}),
+    }
+    assert load_secret(settings_of(**arguments)).webhooks == webhooks | {"slack_webhook": ""}
+    assert find_webhooks(arguments) == webhooks
+    assert load_secret(settings_of(secret_name=store(SECRET_VALUES | webhooks))).webhooks == webhooks | {
+        "slack_webhook": SECRET_VALUES["slack_webhook"]
+    }
 
 
 def test_a_missing_secret_is_named(aws):
@@ -102,17 +115,21 @@ def test_a_call_that_fails_names_the_action_and_the_secret(unreachable):
 
 
 def test_a_secret_that_lacks_all_else_has_its_webhook(store):
-    assert find_webhook({"secret_name": store({"slack_webhook": "https://hooks/x"})}) == "https://hooks/x"
+    webhooks = {"slack_webhook": "https://hooks/x", "teams_webhook": "https://flow/x", "json_webhook": "no url"}
+    assert find_webhooks({"secret_name": store(webhooks)}) == {
+        "slack_webhook": "https://hooks/x",
+        "teams_webhook": "https://flow/x",
+    }
 
 
 @pytest.mark.parametrize("value", ["not json", {}, {"slack_webhook": ["x"]}, {"slack_webhook": "no url"}])
 def test_without_a_webhook_there_is_none(store, value):
-    assert find_webhook({"secret_name": store(value)}) == ""
+    assert find_webhooks({"secret_name": store(value)}) == {}
 
 
 def test_without_a_secret_there_is_no_webhook(aws):
-    assert find_webhook({}) == find_webhook({"secret_name": ""}) == find_webhook({"secret_name": "nope"}) == ""
+    assert find_webhooks({}) == find_webhooks({"secret_name": ""}) == find_webhooks({"secret_name": "nope"}) == {}
 
 
 def test_where_aws_is_not_reached_there_is_no_webhook(unreachable):
-    assert find_webhook({"secret_name": "a"}, UNREACHABLE) == ""
+    assert find_webhooks({"secret_name": "a"}, UNREACHABLE) == {}

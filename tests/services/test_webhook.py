@@ -1,4 +1,4 @@
-"""Module `report.slack`: delivery to a real HTTP receiver, in time, and without a word of the webhook."""
+"""Module `report.notify`: delivery to a real HTTP receiver, in time, and without a word of the webhook."""
 
 from __future__ import annotations
 
@@ -10,21 +10,29 @@ import pytest
 
 from local.services.slack import Reply, SlackReceiver
 from overlay.limits import Limits
-from overlay.report import slack as report_slack
-from overlay.report.slack import post_to_slack
+from overlay.report import notify as report_notify
+from overlay.report.notify import notify
+from overlay.report.teams import teams_message
 from tests.conftest import CLOSED_PORT
+from tests.samples import failed
 
 LIMITS = Limits()
+
+
+def post_to_slack(webhook: str, payload: dict, limits: Limits, seconds: float | None = None) -> bool:
+    """Posts to Slack alone."""
+    return notify({"slack_webhook": webhook}, payload, {}, limits, seconds)
 
 
 @pytest.fixture
 def quick(monkeypatch):
     """Short waits between attempts."""
     real = time.sleep
-    monkeypatch.setattr(report_slack.time, "sleep", lambda seconds: real(min(seconds, 0.05)))
+    monkeypatch.setattr(report_notify.time, "sleep", lambda seconds: real(min(seconds, 0.05)))
 
 
 def test_no_webhook_posts_nothing():
+    assert notify({}, {"text": "x"}, {}, LIMITS) is False
     assert post_to_slack("", {"text": "x"}, LIMITS) is False
 
 
@@ -123,3 +131,61 @@ def test_slack_down_is_logged_without_the_webhook(quick, caplog):
     assert "Slack attempt 4: ConnectionError" in caplog.text
     assert caplog.messages[-1] == "Slack did not take the message; the run goes on without it"
     assert "tOkEn" not in caplog.text
+
+
+# Teams, and programs.
+
+
+def test_each_webhook_gets_the_message_in_its_form(slack, teams, program):
+    message, facts = failed(), {"job": "job-a", "status": "failed"}
+    webhooks = {"slack_webhook": slack.webhook, "teams_webhook": teams.webhook, "json_webhook": program.webhook}
+    assert notify(webhooks, message, facts, LIMITS) is True
+    assert slack.messages == [message]
+    assert teams.messages == [teams_message(message)]
+    [document] = program.messages
+    assert document == facts | {"title": message["blocks"][0]["text"]["text"], "text": document["text"]}
+
+
+def test_one_that_takes_the_message_is_enough(slack, teams, caplog):
+    slack.answer(Reply(404, "no_service"))
+    assert notify({"slack_webhook": slack.webhook, "teams_webhook": teams.webhook}, failed(), {}, LIMITS) is True
+    assert caplog.messages[-1] == "Slack did not take the message; the run goes on without it"
+    teams.answer(Reply(404), Reply(404))
+    slack.answer(Reply(404, "no_service"))
+    assert notify({"slack_webhook": slack.webhook, "teams_webhook": teams.webhook}, failed(), {}, LIMITS) is False
+
+
+def test_one_that_hangs_takes_no_time_from_the_others(slack, teams):
+    slack.answer(Reply(delay=9.0))
+    start = time.monotonic()
+    webhooks = {"slack_webhook": slack.webhook, "teams_webhook": teams.webhook}
+    assert notify(webhooks, failed(), {}, LIMITS, seconds=1.0) is True
+    assert time.monotonic() - start < 5
+    assert len(teams.messages) == 1
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_any_success_is_one_for_teams(teams, status):
+    teams.answer(Reply(status=status, body=""))
+    assert notify({"teams_webhook": teams.webhook}, failed(), {}, LIMITS) is True
+    assert len(teams.requests) == 1
+
+
+def test_busy_teams_is_tried_again(teams, quick):
+    teams.answer(Reply(status=429), Reply(status=502))
+    assert notify({"teams_webhook": teams.webhook}, failed(), {}, LIMITS) is True
+    assert len(teams.messages) == 1
+
+
+@pytest.mark.parametrize(("name", "log"), [("teams_webhook", "Teams"), ("json_webhook", "JSON webhook")])
+def test_what_others_say_is_logged_without_the_webhook(teams, caplog, name, log):
+    signature = teams.webhook.rpartition("=")[2]
+    teams.answer(Reply(401, f"no {teams.webhook} {signature}"))
+    assert notify({name: teams.webhook}, failed(), {}, LIMITS) is False
+    assert f"{log} attempt 1: HTTP 401 'no *** ***'" in caplog.messages
+    assert signature not in caplog.text
+
+
+def test_a_message_that_cannot_be_made_fails_no_run(teams, caplog):
+    assert notify({"teams_webhook": teams.webhook}, {"blocks": []}, {}, LIMITS) is False
+    assert "posting to Teams failed: ValueError; the run goes on without it" in caplog.messages

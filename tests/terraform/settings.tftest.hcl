@@ -171,10 +171,33 @@ run "a_webhook_that_was_never_filled_in_is_refused" {
   expect_failures = [terraform_data.credentials["first"]]
 }
 
+run "each_webhook_that_was_never_filled_in_is_refused" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"\", \"teams_webhook\": \"<webhook>\"}, \"second\": {\"slack_webhook\": \"\", \"json_webhook\": \"example.com/hook\"}}"
+  }
+  expect_failures = [terraform_data.credentials["first"], terraform_data.credentials["second"]]
+}
+
+run "teams_and_a_program_may_be_told_instead_of_slack" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"\", \"teams_webhook\": \"https://x.example/workflows/1/invoke?sig=s\"}, \"second\": {\"slack_webhook\": \"\", \"json_webhook\": \"https://example.com/hook\"}}"
+  }
+}
+
 run "a_webhook_that_would_never_be_used_is_refused" {
   command = plan
   variables {
     credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}, \"second\": {\"slack_webhook\": \"\"}, \"third\": {\"slack_webhook\": \"https://hooks.slack.com/services/T1/B1/t\"}}"
+  }
+  expect_failures = [terraform_data.credentials["third"]]
+}
+
+run "a_teams_webhook_that_would_never_be_used_is_refused" {
+  command = plan
+  variables {
+    credentials = "{\"first\": {\"password\": \"p\", \"slack_webhook\": \"\"}, \"second\": {\"slack_webhook\": \"\"}, \"third\": {\"teams_webhook\": \"https://x.example/workflows/1/invoke?sig=s\"}}"
   }
   expect_failures = [terraform_data.credentials["third"]]
 }

@@ -15,14 +15,14 @@ from tests.conftest import ROOT
 PACKAGE = sorted((ROOT / "overlay").rglob("*.py"))
 FRONT = ROOT / "glue_job.py"
 FILES = [FRONT, *PACKAGE]
-MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 150, 4_834, 12
+MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 150, 5_014, 12
 SPARKS_ROOMS = {"overlay/table/jdbc.py", "overlay/engines/spark.py"}
 # Who may use what Glue ships beside pyarrow and numpy, which everybody may.
 IMPORTERS = {
     "awsglue": {"glue_job.py"},
     "pyspark": {"glue_job.py", *SPARKS_ROOMS},
     "py4j": {"overlay/table/jdbc.py"},
-    "requests": {"overlay/report/slack.py"},
+    "requests": {"overlay/report/notify.py"},
     "boto3": {"overlay/aws.py"},
     "botocore": {
         *("overlay/aws.py", "overlay/upload.py", "overlay/source/objects.py", "overlay/report/run_report.py"),

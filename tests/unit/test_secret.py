@@ -13,9 +13,11 @@ from overlay.secret import is_webhook, make_secret, parse_secret
 from tests.samples import SECRET, SECRET_VALUES
 from tests.texts import english_in
 
+TEAMS = "https://x.example:443/workflows/0a1b2c3d/triggers/manual/paths/invoke?api-version=1&sv=1.0&sig=SiG%2F-9_x"
+PROGRAM = "https://example.com/hooks/customers"
 FIELDS = (
-    "Store a JSON object with username, password, db_name, table_name, slack_webhook (strings): "
-    "TF_VAR_credentials and terraform apply, or Secrets Manager."
+    "Store a JSON object with username, password, db_name, table_name, slack_webhook, teams_webhook, json_webhook "
+    "(strings): TF_VAR_credentials and terraform apply, or Secrets Manager."
 )
 
 
@@ -56,6 +58,11 @@ def test_a_schema_is_optional_and_kept():
             "has a slack_webhook that is not a URL",
         ),
         *(
+            (json.dumps(SECRET_VALUES | {name: value}), f"has a {name} that is not a URL")
+            for name in ("teams_webhook", "json_webhook")
+            for value in ("hunter2", ["hunter2"], "ftp://hunter2/x")
+        ),
+        *(
             (
                 json.dumps(SECRET_VALUES | {"password": password}),
                 "has a password with a line end around it, as a paste from a shell leaves one",
@@ -86,6 +93,28 @@ def test_blanks_around_a_value_are_no_part_of_it_but_of_a_password():
 def test_redaction_covers_password_webhook_and_its_token():
     text = f"x p@ss {SECRET_VALUES['slack_webhook']} host=hooks.slack.com url=/services/T1/B1/token y"
     assert SECRET.redact(text) == "x *** *** host=hooks.slack.com url=/*** y"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (TEAMS, "***"),
+        ("url: /workflows/0a1b2c3d/triggers/manual/paths/invoke", "url: /***"),
+        ("Refused 0a1b2c3d with SiG%2F-9_x=/SiG/-9_x", "Refused *** with ***=/***"),
+        # Words and short values are nobody's secret, and may stand in what a database says.
+        (
+            "the manual of triggers, workflows, table customers, 1.0",
+            "the manual of triggers, workflows, table customers, 1.0",
+        ),
+        (PROGRAM, "***"),
+        ("hooks/customers", "***"),
+    ],
+)
+def test_redaction_covers_what_is_secret_in_any_webhook(text, expected):
+    secret = make_secret("a", SECRET_VALUES | {"teams_webhook": TEAMS, "json_webhook": PROGRAM})
+    assert secret.redact(text) == expected
+    assert "SiG" not in repr(secret)
+    assert "customers" not in repr(secret).replace("table_name='customers'", "")
 
 
 @given(st.text(max_size=20), st.text(max_size=20))

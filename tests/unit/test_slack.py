@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overlay.engines.cost import choose
+from overlay.errors import Verbatim, phrase
 from overlay.report.result import LastRun, Result
 from overlay.report.slack import ID_LIMIT, success_message
 from overlay.report.slack_text import Console, change, clip, duration, share, size_text, slack_escape, texts, visible
@@ -288,7 +289,8 @@ def check_message(payload: dict) -> None:
 def test_no_value_pings_formats_or_outgrows_a_success(job, run_id, key, ids, language):
     key = re.sub("[{}]", "", key)  # in keys they are those of dates, or refused
     counts = replace(COUNTS, unmatched_ids=ids, table_rows=2 * 10**15, matched_rows=10**15, matched=10**15)
-    result = replace(RESULT, counts=counts, output=f"s3://{key}", seconds=9e9)
+    columns = phrase("columns_changed", new=Verbatim(job), gone=Verbatim(run_id))
+    result = replace(RESULT, counts=counts, output=f"s3://{key}", seconds=9e9, findings=(columns,))
     names = {"JOB_NAME": f"j{job}", "run_id": run_id, "destination_file": f"o{key}o", "unmatched_file": f"u{key}u"}
     payload = success(language, result, LastRun(success={"source_records": 10**18}), **names)
     check_message(payload)
