@@ -125,6 +125,7 @@ def check_card(message: Any) -> None:
 def test_no_value_formats_or_outgrows_a_card_of_a_success(job, run_id, key, ids, language):
     key = re.sub("[{}]", "", key)  # in keys they are those of dates, or refused
     counts = replace(COUNTS, unmatched_ids=ids, table_rows=2 * 10**15, matched_rows=10**15, matched=10**15)
+    counts = replace(counts, overridden=dict.fromkeys((key, job, *ids), 7))
     findings = (phrase("columns_changed", new=Verbatim(key * 9), gone=Verbatim(job)),)
     result = replace(RESULT, counts=counts, output=f"s3://{key}", seconds=9e9, findings=findings)
     names = {"JOB_NAME": f"j{job}", "run_id": run_id, "destination_file": f"o{key}o", "unmatched_file": f"u{key}u"}
@@ -140,7 +141,9 @@ def test_no_value_formats_or_outgrows_a_card_of_a_failure(job, run_id, cause, hi
 
 def test_the_largest_message_fits():
     ids = ["😀" * 500] * 10
-    result = replace(RESULT, counts=replace(COUNTS, unmatched_ids=ids), output="s3://" + "😀" * 1_000)
+    overridden = {f"{number}{'😀' * 500}": 10**12 for number in range(20)}
+    counts = replace(COUNTS, unmatched_ids=ids, overridden=overridden)
+    result = replace(RESULT, counts=counts, output="s3://" + "😀" * 1_000)
     check_card(success("ja", result, JOB_NAME="😀" * 300, run_id="😀" * 300, destination_file="あ" * 130))
     check_card(failed("😀" * 9_000, "😀" * 9_000, JOB_NAME="😀" * 300, destination_file="😀" * 1_000))
 
