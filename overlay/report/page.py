@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from overlay.report.slack_text import DRY_MARK, change, duration, share, size_text
+from overlay.report.slack_text import DRY_MARK, change, duration, percentage, share, size_text
 from overlay.report.slack_text import texts as texts_of
 
 PICTURE = 280, 44, 6  # of the last runs: width, height, margin in pixels
@@ -179,7 +179,7 @@ def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
         row(
             column["name"],
             bar(*((kind, share_of(column[kind], records)) for kind in kinds)),
-            " · ".join(f"{100 * share_of(column[kind], records):.0f}%" for kind in kinds),
+            " · ".join(text(percentage(column[kind], records)) for kind in kinds),
         )
         for column in report["columns"]
     ]

@@ -115,7 +115,7 @@ def test_report_page_shows_counts_stages_columns_and_ids(opened):
     page = opened(render(REPORT))
     for text in (
         *("Succeeded", "job-a", "Matched 750 (75.0%)Source only 250 (25.0%)", "500 (25.0%)", "19.0 s"),
-        *("25% · 50% · 25%", "7 8", "+23 more", "1 (0.1%)", "2026-11-24 18:01:00 UTC"),
+        *("25.0% · 50.0% · 25.0%", "7 8", "+23 more", "1 (0.1%)", "2026-11-24 18:01:00 UTC"),
     ):
         assert text in page.text
     assert {75.0, 25.0, 2.5, 50.0} <= set(page.widths)  # shares
