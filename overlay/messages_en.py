@@ -195,7 +195,7 @@ PHRASES: dict[str, str] = {
     "object_key": "the key of one object",
     "placeholders": "a key with braces only as {{yyyy}}, {{mm}}, {{dd}} or {{hh}}",
     "date": "a day (2026-11-01), with its hour (2026-11-01T05) where a key has {{hh}}",
-    "date_unused": "--date is {date}, but none of S3.source_key, S3.destination_file, S3.unmatched_file has a date",
+    "date_unused": "--date is {date}, but none of S3.source_key, S3.destination_file and the lists has a date",
     "zone": "the IANA name of a time zone, such as Asia/Tokyo, of which this machine has data (it has {count} zones)",
     "null_is_special": "csv.null (--csv_null) {null!r} holds the delimiter, a quote or a line break",
     "option_not_encodable": "csv.{name} (--csv_{name}) {value!r} does not exist in {encoding} (csv.encoding)",

@@ -194,7 +194,7 @@ PHRASES: dict[str, str] = {
     "object_key": "オブジェクト 1 つのキー (末尾は / 以外)",
     "placeholders": "波括弧を {{yyyy}}、{{mm}}、{{dd}}、{{hh}} だけに使ったキー",
     "date": "日付 (2026-11-01)、キーに {{hh}} があれば時も付けた日付 (2026-11-01T05)",
-    "date_unused": "S3.source_key、S3.destination_file、S3.unmatched_file に日付がないのに --date が {date} です",
+    "date_unused": "S3.source_key、S3.destination_file、一覧のキーに日付がないのに --date が {date} です",
     "zone": "IANA のタイムゾーン名 (Asia/Tokyo など。この環境にデータがあるもの: {count} 件)",
     "null_is_special": "csv.null (--csv_null) {null!r} に区切り文字、引用符または改行が含まれています",
     "option_not_encodable": "csv.{name} (--csv_{name}) {value!r} は {encoding} (csv.encoding) で書けません",

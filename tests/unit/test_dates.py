@@ -115,7 +115,7 @@ def test_a_date_without_an_hour_fills_no_hour():
 
 def test_a_date_that_no_key_has_is_refused():
     """The operator takes the output for that of another day."""
-    none = "none of S3.source_key, S3.destination_file, S3.unmatched_file has a date"
+    none = "none of S3.source_key, S3.destination_file and the lists has a date"
     assert f"--date is 2026-11-01, but {none}" in refusal("in/a.json", "2026-11-01")
 
 
