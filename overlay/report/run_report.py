@@ -27,6 +27,8 @@ _FACTS = (
 )
 # A role that may not list gets 403 for what is not there.
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "AccessDenied"})
+_RUN_FACTS = ("ended", "status", "seconds", "source_records", "matched", "unmatched")  # of a run in the history
+_STATUSES = {"succeeded", "failed"}
 HISTORY_RUNS = 14  # that a report knows of, itself among them
 
 
@@ -44,14 +46,16 @@ def parse_report(data: bytes) -> LastRun:
     """
     report = json.loads(data)
     since, success = report["failing_since"] or "", report["last_success"] or {}
-    if since:
-        datetime.fromisoformat(since)
-    numbers = [success["source_records"], *success.get("counts", {}).values()] if success else []
-    history = report.get("history", [])
-    numbers += [run["seconds"] for run in history]
-    if not all(type(number) in {int, float} for number in numbers):
+    history = [{name: run[name] for name in _RUN_FACTS} for run in report.get("history", [])]
+    for moment in [*([since] if since else []), *(run["ended"] for run in history)]:
+        datetime.fromisoformat(moment)
+    counts = [success["source_records"], *success.get("counts", {}).values()] if success else []
+    counts += [run["source_records"] for run in history if run["status"] == "succeeded"]
+    if not all(type(count) is int for count in counts):
         raise ValueError("a count is no number")
-    return LastRun(since, success, list(history))
+    if {type(name) for name in success.get("columns", [])} - {str} or {run["status"] for run in history} - _STATUSES:
+        raise ValueError("a column or status is none")
+    return LastRun(since, success, history)
 
 
 class Reporter:
