@@ -142,11 +142,11 @@ def test_a_failed_job_exits_with_1_and_one_message(aws, slack, deployed, databas
     log, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     cause, hint = SourceError("source_missing", url=Verbatim("s3://lake/in/nope.json")).message("ja")
-    assert log.splitlines()[-3:] == ["入力の読み取りで失敗しました", cause, hint]
+    assert log.splitlines()[-3:] == ["入力の確認で失敗しました", cause, hint]
     before = log.split("\nブラウザーで開くページ")[0]
     assert (before.count(cause), before.count(hint), log.count("Traceback")) == (1, 1, 0)
     [message] = slack.messages
-    assert message["text"].splitlines()[0] == f"❌ {deployed.job}: 失敗しました (入力の読み取り)"
+    assert message["text"].splitlines()[0] == f"❌ {deployed.job}: 失敗しました (入力の確認)"
     for secret in (database.password, slack.webhook):
         assert secret not in log
 

@@ -40,33 +40,33 @@ def dry_report_of(pipeline) -> dict:
     return report
 
 
-def test_an_implausible_output_replaces_nothing_until_it_is_let_pass(on_each_engine, slack):
+def test_an_implausible_output_replaces_nothing_until_it_is_let_pass(guarded, slack):
     assert "ℹ️ The guard compared nothing: there is no report of a success yet" in str(slack.messages[-1])
-    before, report = on_each_engine.output(), report_of(on_each_engine)
-    on_each_engine.put(b'{"id":1,"memo":"a test"}\n')
+    before, report = guarded.output(), report_of(guarded)
+    guarded.put(b'{"id":1,"memo":"a test"}\n')
     with pytest.raises(JobError) as caught:
-        on_each_engine.run(**GUARD, language="en")
+        guarded.run(**GUARD, language="en")
     assert str(caught.value) == (
-        f"The guard kept the output s3://lake/out/{on_each_engine.name}.csv as it was: the source has 2 records fewer "
+        f"The guard kept the output s3://lake/out/{guarded.name}.csv as it was: the source has 2 records fewer "
         "than in the last success (66.7% of 3, guard.max_drop_percent 50); the columns are not those of the last "
         "success (guard.same_columns): new memo, gone name. Look at the source. If it is right, start one run with "
         "--guard off, or change guard in configs.json. [reported]"
     )
-    assert (on_each_engine.output(), on_each_engine.uploads()) == (before, [])
-    failed = report_of(on_each_engine)
+    assert (guarded.output(), guarded.uploads()) == (before, [])
+    failed = report_of(guarded)
     assert (failed["error"]["code"], failed["error"]["stage"]) == ("guard_tripped", "guard")
     assert failed["last_success"] == report["last_success"]
     message = str(slack.messages[-1])
-    assert f"❌ job-{on_each_engine.name}: failed (guard)" in message
-    assert f"The output `s3://lake/out/{on_each_engine.name}.csv` is unchanged." in message
-    on_each_engine.run(**GUARD, guard="off", language="en")
-    assert on_each_engine.output() == b"id,memo,zip\n1,a test,001\n"
+    assert f"❌ job-{guarded.name}: failed (guard)" in message
+    assert f"The output `s3://lake/out/{guarded.name}.csv` is unchanged." in message
+    guarded.run(**GUARD, guard="off", language="en")
+    assert guarded.output() == b"id,memo,zip\n1,a test,001\n"
     warning = "⚠️ The guard would not let this output pass: the source has 2 records fewer than in the last success"
     assert warning in str(slack.messages[-1])
-    assert report_of(on_each_engine)["warnings"][0]["code"] == "implausible"
-    on_each_engine.run(**GUARD, language="en")
+    assert report_of(guarded)["warnings"][0]["code"] == "implausible"
+    guarded.run(**GUARD, language="en")
     assert "guard" not in str(slack.messages[-1])
-    assert [run["status"] for run in report_of(on_each_engine)["history"]] == [
+    assert [run["status"] for run in report_of(guarded)["history"]] == [
         "succeeded",
         "failed",
         "succeeded",
