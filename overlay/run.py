@@ -181,6 +181,8 @@ class Run:
         self._findings = find_implausible(settings.guard, counts, columns, last.success)
         if self._findings and settings.guard.enabled and not settings.dry_run:
             raise OutputError("guard_tripped", output=Verbatim(settings.destination), problem=joined(self._findings))
+        if self._findings:
+            LOG.warning("the guard lets this pass: %s", joined(self._findings).text(settings.language))
         return len(self._findings)
 
     def succeed(self, output: Output) -> Result:

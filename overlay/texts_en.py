@@ -15,7 +15,7 @@ TEXTS: dict[str, str] = {
     "implausible": "⚠️ The guard would not let this output pass: {problem}",
     "overridden": "ℹ️ Values of the table that the source overrides: {columns}",
     "overridden_columns": "Overridden by the source",
-    "first_listed": "the first {count}",
+    "first_listed": "the first {count}, {more} more",
     "guard_first": "ℹ️ The guard compared nothing: there is no report of a success yet",
     "since_last": " ({change} since last time)",
     "cause": "Cause",

@@ -15,7 +15,7 @@ TEXTS: dict[str, str] = {
     "implausible": "⚠️ ガードの条件を満たさない出力です: {problem}",
     "overridden": "ℹ️ テーブルの値を入力で上書きしたセル: {columns}",
     "overridden_columns": "入力で上書きしたセル",
-    "first_listed": "先頭 {count} 件",
+    "first_listed": "先頭 {count} 件、他 {more} 件",
     "guard_first": "ℹ️ 成功した実行のレポートがまだないため、ガードは何も比較していません",
     "since_last": " (前回比 {change})",
     "cause": "原因",

@@ -196,8 +196,10 @@ def overridden_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
         row(name, bar(("source", share_of(count, records))), share(count, records)) for name, count in counts.items()
     ]
     if listed := report.get("differences_file"):
-        first = texts["first_listed"].format(count=f"{listed['rows']:,}")
-        lines.append(f'<p style="margin-top:10px">{text(listed["url"])} ({text(first)})</p>')
+        left_out = sum(counts.values()) - listed["rows"]
+        first = texts["first_listed"].format(count=f"{listed['rows']:,}", more=f"{left_out:,}")
+        note = f" ({text(first)})" if left_out else ""
+        lines.append(f'<p style="margin-top:10px">{text(listed["url"])}{note}</p>')
     return card(texts["overridden_columns"], *lines)
 
 

@@ -154,8 +154,8 @@ def _overridden_paragraph(settings: Settings, result: Result, console: Console) 
     text = words["overridden"].format(columns=columns) + (words["more"].format(count=f"{more:,}") if more > 0 else "")
     url = console.object(settings.destination_bucket, "" if result.dry_run else settings.differences_file)
     label, rows = words["open_differences"], (result.differences_file or {}).get("rows", 0)
-    if rows < sum(result.counts.overridden.values()):
-        label += f" ({words['first_listed'].format(count=f'{rows:,}')})"
+    if left_out := sum(result.counts.overridden.values()) - rows:
+        label += f" ({words['first_listed'].format(count=f'{rows:,}', more=f'{left_out:,}')})"
     return ["\n".join(filter(None, (text, link(url, label))))]
 
 

@@ -160,6 +160,18 @@ def test_report_page_draws_the_last_runs_as_a_line(opened):
         assert text in page.title  # those of the points are read as such, too
 
 
+def test_report_page_shows_what_the_source_overrides(opened):
+    listed = {"url": "s3://lake/out/d.csv", "rows": 2, "bytes": 9, "etag": "e", "fingerprint": ""}
+    page = opened(render(REPORT | {"overridden": {"name": 250, "zip": 3}, "differences_file": listed}))
+    for text in (
+        "Overridden by the source",
+        "name250 (25.0%)",
+        "zip3 (0.3%)",
+        "s3://lake/out/d.csv (the first 2, 251 more)",
+    ):
+        assert text in page.text
+
+
 def test_report_page_of_a_failure(opened):
     failed = {name: REPORT[name] for name in ("version", "job", "run_id", "started", "ended", "seconds", "stages")}
     failed |= {name: REPORT[name] for name in ("source", "destination", "last_success")}

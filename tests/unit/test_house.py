@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 PACKAGE = sorted((ROOT / "overlay").rglob("*.py"))
 FRONT = ROOT / "glue_job.py"
 FILES = [FRONT, *PACKAGE]
-MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 150, 5_018, 12
+MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 150, 5_022, 12
 SPARKS_ROOMS = {"overlay/table/jdbc.py", "overlay/engines/spark.py"}
 # Who may use what Glue ships beside pyarrow and numpy, which everybody may.
 IMPORTERS = {

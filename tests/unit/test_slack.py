@@ -135,6 +135,20 @@ def test_a_dry_run_says_so_and_links_to_its_own_report():
     assert any(link.endswith("prefix=out%2Fa.csv.dry-run.report.html") for link in links)
 
 
+def test_overridden_cells_are_told_by_column_and_how_many_are_not_listed():
+    counts = replace(COUNTS, overridden={"zip": 3, "name": 12_000})
+    listed = {"url": "s3://lake/out/d.csv", "rows": 10_000}
+    result = replace(RESULT, counts=counts, differences_file=listed)
+    told = str(texts_in(success(result=result, differences_file="out/d.csv")))
+    assert "ℹ️ Values of the table that the source overrides: `name` 12,000, `zip` 3" in told
+    assert "|List of overridden values (the first 10,000, 2,003 more)>" in told
+    told = str(texts_in(success("ja", result=result, differences_file="out/d.csv")))
+    assert "ℹ️ テーブルの値を入力で上書きしたセル: `name` 12,000, `zip` 3" in told
+    assert "|上書きした値の一覧 (先頭 10,000 件、他 2,003 件)>" in told
+    whole = replace(result, differences_file=listed | {"rows": 12_003})
+    assert "|List of overridden values>" in str(texts_in(success(result=whole, differences_file="out/d.csv")))
+
+
 def test_the_guard_says_where_it_had_nothing_to_compare_with():
     note = "ℹ️ The guard compared nothing: there is no report of a success yet"
     assert note in texts_in(success(guard_max_drop_percent="50"))
