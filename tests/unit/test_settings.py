@@ -252,7 +252,7 @@ def test_missing_argument_is_named(name):
         ({"destination_file": "out/a}.csv"}, "Job argument --destination_file is 'out/a}.csv', expected a key with"),
         ({"unmatched_file": "out/{id}.csv"}, "Job argument --unmatched_file is 'out/{id}.csv', expected a key with"),
         ({"destination_file": "out/{dd}/"}, "--destination_file is 'out/{dd}/', expected the key of one object."),
-        ({"date": "2026-11-01"}, "--date is 2026-11-01, but none of S3.source_key, S3.destination_file,"),
+        ({"date": "2026-11-01"}, "--date is 2026-11-01, but none of S3.source_key, S3.destination_file and"),
         (
             {"source_key": "x/{yyyy}.json", "destination_file": "x/2026.json", "date": "2026-11-01"},
             "S3.destination_file (--destination_file) s3://lake/x/2026.json would overwrite or join the source",
