@@ -276,7 +276,7 @@ def step(name: str, language: str) -> Iterator[None]:
 def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
     """The pictures of docs/: the report of this run; of Slack a run that has every warning, and the second failure."""
     folder = outcome.folder(PIPELINE.job)
-    browser.picture(folder / "report.html", ROOT / "docs" / "report.png", 900, 1420)
+    browser.picture(folder / "report.html", ROOT / "docs" / "report.png", 900, 1400)
     lines = sample_source().splitlines()
     doubtful = b"\n".join([*lines[: RECORDS // 3], lines[0], b'{"name": "nobody"}'])
     before = len(slack.messages)
@@ -285,7 +285,7 @@ def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
         overrides = {"--source_key": key, "--guard": "off"}
         run_job(PIPELINE.job, overrides, environment=aws.environment(), output=subprocess.DEVNULL)
     warned, _, failed = slack.messages[before:]
-    browser.picture(outcome.write_slack_page(PIPELINE.job, [warned, failed]), ROOT / "docs" / "slack.png", 720, 860)
+    browser.picture(outcome.write_slack_page(PIPELINE.job, [warned, failed]), ROOT / "docs" / "slack.png", 720, 880)
 
 
 def start(

@@ -32,7 +32,7 @@ section { background: var(--card); border: 1px solid var(--line); border-radius:
   margin-top: 14px; }
 dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(180px, 1fr)); gap: 10px 20px; margin: 0; }
 dt { color: var(--soft); font-size: 12px; } dd { margin: 0; overflow-wrap: anywhere; }
-.row { display: grid; grid-template-columns: 150px 1fr 150px; gap: 12px; align-items: center; padding: 3px 0; }
+.row { display: grid; grid-template-columns: 150px 1fr 180px; gap: 12px; align-items: center; padding: 3px 0; }
 .row > :first-child { overflow-wrap: anywhere; } .row > :last-child { text-align: right; color: var(--soft);
   font-variant-numeric: tabular-nums; }
 .bar { height: 14px; background: var(--track); border-radius: 4px; overflow: hidden; display: flex; }
@@ -47,7 +47,7 @@ svg { display: block; } polyline { fill: none; stroke: var(--source); stroke-wid
 circle { fill: var(--source); } circle.failed { fill: var(--bad); }
 .warning { border-left: 4px solid var(--table); } .error { border-left: 4px solid var(--bad); }
 p { margin: 0 0 8px; overflow-wrap: anywhere; } p:last-child { margin: 0; }
-@media (max-width: 560px) { .row { grid-template-columns: 84px 1fr 108px; font-size: 12px; }
+@media (max-width: 560px) { .row { grid-template-columns: 84px 1fr 136px; font-size: 12px; }
   .row > :last-child { white-space: nowrap; } }
 """
 HEAD = (
