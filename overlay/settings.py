@@ -210,9 +210,8 @@ def _guard(arguments: Mapping[str, str]) -> Guard:
     for name, percent in percents.items():
         if not re.fullmatch("[0-9]{1,2}|100", percent):
             raise _invalid(f"guard_{name}", percent, phrase("percent"))
-    same_columns = arguments.get("guard_same_columns") == "true"
     numbers = {name: int(percent) for name, percent in percents.items()}
-    return Guard(arguments.get("guard") != "off", **numbers, same_columns=same_columns)
+    return Guard(arguments.get("guard") != "off", **numbers, same_columns=arguments.get("guard_same_columns") == "true")
 
 
 def csv_format(arguments: Mapping[str, str]) -> CsvFormat:

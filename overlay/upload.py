@@ -20,7 +20,8 @@ from typing import Any, NamedTuple, Self
 from botocore.exceptions import BotoCoreError, ClientError
 
 from overlay.aws import aws_errors, client, error_code
-from overlay.csv_text import content_type
+from overlay.csv_text import content_type, header
+from overlay.differences import HEADER
 from overlay.errors import OutputError, Stopped, Verbatim
 from overlay.limits import MIB, AwsTimeouts, Limits
 from overlay.settings import Settings
@@ -211,6 +212,13 @@ def send(
     upload = begin_upload(stack, s3, settings, key)
     numbered = enumerate(itertools.chain(first, parts), 1)
     return partial(upload.complete, send_parts(s3, upload.target, numbered, settings.limits))
+
+
+def send_differences(stack: ExitStack, s3: Any, settings: Settings, lines: Sequence[bytes]) -> Callable[[], Published]:
+    """Uploads the list of cells that the source overrides, but for what makes it visible (see `send`)."""
+    limits = settings.limits
+    parts = cut_parts([header(HEADER, settings.csv), *lines], limits.part_bytes, limits)
+    return partial(send(stack, s3, settings, settings.differences_file, parts), len(lines))
 
 
 def _target(s3: Any, settings: Settings, key: str) -> UploadTarget:

@@ -8,7 +8,7 @@ import itertools
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from overlay import aws, keys
 from overlay.csv_text import csv_lines, encoded, header, text_bytes
-from overlay.differences import HEADER, DifferenceList, find_differences
+from overlay.differences import DifferenceList, find_differences
 from overlay.engines.engine import (
     Inputs,
     Output,
@@ -39,7 +39,7 @@ from overlay.source.parallel import parse_groups
 from overlay.table import lookup
 from overlay.table.jdbc import Connection, retried
 from overlay.threads import awaited, in_order
-from overlay.upload import Published, cut_parts, part_size, send
+from overlay.upload import Published, cut_parts, part_size, send, send_differences
 
 SLICE_BYTES = MIB  # of texts, formatted at a time: parts fill evenly, and two slices wait at most
 
@@ -116,18 +116,17 @@ class DriverEngine:
         columns, settings, limits = self.columns, self._settings, self._limits
         with ExitStack() as stack:
             complete = self._send(stack, settings.destination_file, columns, self._lines(columns))
-            unmatched = None
+            lists: dict[str, Callable[[], Published]] = {}
             if settings.unmatched_file:
                 send_list = partial(self._send_unmatched, stack)
-                unmatched = retried(send_list, limits.later_waits, limits.patience_seconds)()
-            differences = None
+                lists["unmatched"] = retried(send_list, limits.later_waits, limits.patience_seconds)
             if settings.differences_file:
-                lines = self._differences.lines
-                differences = self._send(stack, settings.differences_file, HEADER, lines)(len(lines))
-            return Output(self._counts, columns, complete(self._source.num_rows), unmatched, differences)
+                lists["differences"] = send_differences(stack, self._s3, settings, self._differences.lines)
+            published = {name: complete_list() for name, complete_list in lists.items()}
+            return Output(self._counts, columns, complete(self._source.num_rows), **published)
 
     def _send(
-        self, stack: ExitStack, key: str, columns: Sequence[str], lines: Iterable[bytes]
+        self, stack: ExitStack, key: str, columns: tuple[str, ...], lines: Iterable[bytes]
     ) -> Callable[[int], Published]:
         """Uploads an object, but for what makes it visible; the stack aborts it where it is not completed."""
         chunks = itertools.chain([header(columns, self._settings.csv)], lines)

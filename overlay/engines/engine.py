@@ -53,8 +53,8 @@ class Output(NamedTuple):
     counts: Counts
     columns: tuple[str, ...]
     csv: Published
-    unmatched: Published | None
-    differences: Published | None
+    unmatched: Published | None = None
+    differences: Published | None = None
 
 
 class Plan(NamedTuple):

@@ -25,7 +25,7 @@ from pyspark.sql.pandas.types import from_arrow_schema
 
 from overlay import aws, keys
 from overlay.csv_text import header
-from overlay.differences import HEADER, DifferenceList
+from overlay.differences import DifferenceList
 from overlay.engines import workers
 from overlay.engines.engine import (
     Inputs,
@@ -44,7 +44,7 @@ from overlay.source.objects import cut_ranges
 from overlay.table import ranges
 from overlay.table.describe import Table
 from overlay.table.jdbc import Connection, database_errors, retried
-from overlay.upload import Part, Published, begin_upload, cut_parts, part_size, plan_parts, send, send_part
+from overlay.upload import Part, Published, begin_upload, part_size, plan_parts, send_differences, send_part
 
 LOG = logging.getLogger(__name__)
 PARTITION_BYTES = 64 * MIB  # of both sides: what a worker sorts, and holds a few times over in Arrow
@@ -230,21 +230,21 @@ class SparkEngine:
         settings = self._settings
         with ExitStack() as stack:
             complete = self._upload(stack, settings.destination_file, self._lines)
-            unmatched = None
+            lists: dict[str, Callable[[], Published]] = {}
             if settings.unmatched_file:
                 lines = retried(self._unmatched_lines, self._limits.later_waits, self._limits.patience_seconds)
-                unmatched = self._upload(stack, settings.unmatched_file, lines, (settings.key,))()
-            differences = self._send_differences(stack) if settings.differences_file else None
-            return Output(self._counts, tuple(self._lines.columns), complete(), unmatched, differences)
+                lists["unmatched"] = self._upload(stack, settings.unmatched_file, lines, (settings.key,))
+            if settings.differences_file:
+                lists["differences"] = send_differences(stack, self._s3, settings, self._difference_lines())
+            published = {name: complete_list() for name, complete_list in lists.items()}
+            return Output(self._counts, tuple(self._lines.columns), complete(), **published)
 
-    def _send_differences(self, stack: ExitStack) -> Published:
-        """Publishes the list of cells that the source overrides, which the driver can hold."""
-        most, form = self._limits.differences_max, self._settings.csv
-        listed = DifferenceList(form, self._limits)
-        rows = self._lines.frame.where("bin < 0").orderBy("ordinal").limit(most).select("line")
+    def _difference_lines(self) -> list[bytes]:
+        """The lines of the first cells that the source overrides, which the driver can hold."""
+        listed = DifferenceList(self._settings.csv, self._limits)
+        rows = self._lines.frame.where("bin < 0").orderBy("ordinal").limit(self._limits.differences_max).select("line")
         listed.add(row.line for row in rows.toLocalIterator())
-        parts = cut_parts([header(HEADER, form), *listed.lines], self._limits.part_bytes, self._limits)
-        return send(stack, self._s3, self._settings, self._settings.differences_file, parts)(len(listed.lines))
+        return listed.lines
 
     def _upload(
         self, stack: ExitStack, key: str, lines: Lines, names: Sequence[str] | None = None

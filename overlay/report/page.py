@@ -188,8 +188,7 @@ def columns_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
 
 def overridden_card(report: Mapping[str, Any], texts: Mapping[str, str]) -> str:
     """The cells of each column in which the source overrides a value of the table."""
-    counts = report.get("overridden") or {}
-    if not counts:
+    if not (counts := report.get("overridden")):
         return ""
     records = report["counts"]["source_records"]
     lines = [

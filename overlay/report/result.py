@@ -4,7 +4,7 @@ In go what engines and `run` put together; Slack, run report and metrics tell it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from overlay.errors import Phrase, joined
@@ -39,8 +39,7 @@ class Result:
 
     def as_dict(self) -> dict[str, Any]:
         """All facts by name, the counts among the others: flat, as the RESULT line of the log, which programs read."""
-        names = {item.name for item in fields(self)} - {"counts", "findings"}
-        facts = {item.name: getattr(self, item.name) for item in fields(self) if item.name in names}
+        facts = {name: value for name, value in vars(self).items() if name not in {"counts", "findings"}}
         return {**self.counts.as_dict(), "overridden": self.counts.overridden, **facts}
 
 

@@ -63,14 +63,13 @@ def success_message(settings: Settings, result: Result, last: LastRun, region: s
         paragraphs.append(_plain(clip(text, CAUSE_LIMIT)) if code == "implausible" else _mrkdwn(text))
     if settings.guard.is_set and not last.success:
         paragraphs.append(_mrkdwn(words["guard_first"]))
-    dry = result.dry_run
     return _message(
-        _header("dry_run" if dry else "success", language, settings.job_name),
+        _header("dry_run" if result.dry_run else "success", language, settings.job_name),
         [_facts_section(facts), *({"text": text} for text in paragraphs)],
         [
             _run_note(settings.run_id, language),
             link(console.run(settings.job_name, settings.run_id), words["open_run"]),
-            link(console.object(bucket, "" if dry else settings.destination_file), words["open_output"]),
+            link(console.object(bucket, "" if result.dry_run else settings.destination_file), words["open_output"]),
             link(console.object(bucket, settings.own_report_keys[1]), words["open_report"]),
         ],
         " · ".join(f"{name} {value}" for name, value in summary.items()),
