@@ -17,6 +17,7 @@ import pytest
 
 import glue_job
 from local import demo
+from local.glue import service
 from local.glue.deploy import jdbc_jar
 from local.services.aws import Aws
 from local.services.databases import MariaDB, PostgreSQL
@@ -35,9 +36,9 @@ from overlay.table.jdbc import Connection
 
 ROOT = Path(__file__).resolve().parent.parent
 # A JVM of a test lives for seconds: the optimizing compiler would cost it more than it gives.
-QUICK_START = "-XX:TieredStopAtLevel=1"
-os.environ.setdefault("SPARK_SUBMIT_OPTS", QUICK_START)
-EXECUTORS_CONF = f"spark.executor.extraJavaOptions={QUICK_START}"  # for `--conf` where executors have JVMs of their own
+os.environ.setdefault("SPARK_SUBMIT_OPTS", service.quick_java())
+# For `--conf` where executors have JVMs of their own.
+EXECUTORS_CONF = "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1"
 hypothesis.settings.register_profile(
     "job",
     deadline=None,  # Spark's first run of a plan is many times slower

@@ -40,6 +40,8 @@ GLUES_OWN = frozenset(
 )
 # A run here is short: it ends before a thorough compiler and a parallel collector have paid for their start.
 QUICK_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+ARCHIVE = Path(sys.prefix) / "spark.jsa"  # of the jars in this environment; local.glue.archive makes it
+SILENT_ARCHIVE = "-Xlog:cds=off -Xlog:cds+dynamic=off -Xlog:class+path=off"
 # Spark takes `warn` for what pyspark starts, and says so, unless its gateway has a level of its own.
 LOG_CONFIGURATION = """\
 logger.gateway.name = org.apache.spark.api.python.PythonGatewayServer
@@ -79,7 +81,7 @@ def run_job(
     Raises:
         RunnerError: there is no such job, or its script, a module or a jar cannot be read.
     """
-    quick = {"LOCAL_SPARK_JAVA": QUICK_JAVA, "SPARK_LAUNCHER_OPTS": QUICK_JAVA}
+    quick = {"LOCAL_SPARK_JAVA": quick_java(), "SPARK_LAUNCHER_OPTS": QUICK_JAVA}
     variables = {**quick, **os.environ, **(environment or {})}
     definition = read_definition(client("glue", variables), job_name)
     arguments = {**definition.get("DefaultArguments", {}), **overrides}
@@ -99,6 +101,11 @@ def run_job(
             *script_arguments(job_name, arguments),
         ]
         return run_process(command, variables, home, definition.get("Timeout", 480) * 60, output)
+
+
+def quick_java() -> str:
+    """The options of a JVM of Spark that lives for seconds; it starts from the archive of classes if there is one."""
+    return f"{QUICK_JAVA} {SILENT_ARCHIVE} -XX:SharedArchiveFile={ARCHIVE}" if ARCHIVE.is_file() else QUICK_JAVA
 
 
 def glues_jars(glue_version: str, variables: Mapping[str, str]) -> list[Path]:
@@ -207,12 +214,10 @@ def job_environment(
         variables: What the process is given beside these.
     """
     (home / "log4j2.properties").write_text(LOG_CONFIGURATION)
-    # The executors of a local cluster work below SPARK_HOME, which is not to fill up: this one goes with the run.
-    spark = home / "spark"
-    spark.mkdir()
-    installed = Path(str(importlib.metadata.distribution("pyspark").locate_file("pyspark")))
-    for name in ("bin", "jars", "python"):
-        (spark / name).symlink_to(installed / name)
+    spark = Path(str(importlib.metadata.distribution("pyspark").locate_file("pyspark")))
+    if variables.get("LOCAL_SPARK_MASTER", "").startswith("local-cluster"):
+        # Its executors work below SPARK_HOME, which is not to fill up: this one goes with the run.
+        spark = shadow(spark, home / "spark")
     return {
         "PYSPARK_PYTHON": sys.executable,
         "PYSPARK_SUBMIT_ARGS": submit_arguments(home, modules, jars, conf, variables),
@@ -220,6 +225,14 @@ def job_environment(
         "PYTHONUNBUFFERED": "1",
         "SPARK_HOME": str(spark),
     }
+
+
+def shadow(spark: Path, folder: Path) -> Path:
+    """Makes a folder that is Spark's to a JVM, and whose `work` is its own; returns it."""
+    folder.mkdir()
+    for name in ("bin", "jars", "python"):
+        (folder / name).symlink_to(spark / name)
+    return folder
 
 
 def script_arguments(job_name: str, arguments: Mapping[str, str]) -> list[str]:

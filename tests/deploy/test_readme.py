@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from local import demo
-from local.glue.deploy import jdbc_jar
 from local.services.aws import Aws
 from local.services.databases import MariaDB
 from local.services.processes import run_process
@@ -139,8 +138,6 @@ def test_both_languages_hold_the_same_commands(page):
 def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
     user, aws, slack, database = shell
     user.follow("create-bucket", "put-bucket-versioning")
-    (user.folder / "mariadb-java-client-2.7.12.jar").write_bytes(jdbc_jar().read_bytes())
-    user.follow("aws s3 cp", **{"s3://my-artifacts/": "s3://lake/"})
 
     user.edit(
         customers={
@@ -156,7 +153,6 @@ def test_every_step_from_nothing_to_a_scheduled_job_and_back(shell):
         "security-group": "sg-0123456789abcdef0",
         "subnet": "subnet-0123456789abcdef0",
         "availability-zone": "ap-northeast-1a",
-        "s3-uri-of-the-jar": "s3://lake/mariadb-java-client-2.7.12.jar",
     }.items():
         assert f"<{placeholder}>" in settings
         settings = settings.replace(f"<{placeholder}>", value)
