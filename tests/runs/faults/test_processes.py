@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -67,6 +66,13 @@ class Run:
         [child] = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
         return int(child)
 
+    def wait_for_driver(self, seconds: float) -> None:
+        """Waits for the end of the job's process alone: the runner then looks at the output."""
+        job, deadline = Path(f"/proc/{self.driver}"), time.monotonic() + seconds
+        while job.exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
     def end(self, seconds: float) -> Ended:
         """Waits for the end of the run, at most so many seconds; returns how it ended."""
         began = time.monotonic()
@@ -78,15 +84,18 @@ class Run:
 
 @contextmanager
 def run_that_waits(site: Site, engine: str, method: str, target: str, *, silence: bool = False) -> Iterator[Run]:
-    """Starts a run and lets one of its requests to S3 wait for the answer; with `silence` all that follow it, too."""
-    over = threading.Event()
+    """Starts a run and lets one of its requests to S3 wait for the answer; with `silence` all that follow it, too.
+
+    They wait until there are no rules any more.
+    """
 
     def hold(_handler: Handler, _send: Callable[[], Reply]) -> None:
         if silence:
             site.aws.rules = [
                 Rule(name, "/lake", hold, times=None) for name in ("GET", "PUT", "POST", "DELETE", "HEAD")
             ]
-        over.wait(2 * START_SECONDS)
+        while site.aws.rules:
+            time.sleep(0.1)
 
     rule = Rule(method, target, hold, times=None)
     site.aws.rules = [rule]
@@ -94,7 +103,7 @@ def run_that_waits(site: Site, engine: str, method: str, target: str, *, silence
         with started(site, engine, lambda: rule.struck > 0) as run:
             yield run
     finally:
-        over.set()
+        site.aws.rules = ()
 
 
 @contextmanager
@@ -170,6 +179,8 @@ def test_a_stop_does_not_wait_for_s3(site: Site, engine: str, fault: str) -> Non
 def test_a_stop_does_not_wait_for_the_abort(site: Site, engine: str, fault: str) -> None:
     with run_that_waits(site, engine, "PUT", PART, silence=True) as run:
         os.kill(run.driver, signal.SIGTERM)
+        run.wait_for_driver(STOP_SECONDS)
+        site.aws.rules = ()  # the runner looks at the output
         ended = run.end(STOP_SECONDS)
     assert ended.output == OLD
     [upload] = ended.uploads
