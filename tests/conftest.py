@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # A JVM of a test lives for seconds: the optimizing compiler would cost it more than it gives.
 os.environ.setdefault("SPARK_SUBMIT_OPTS", service.quick_java())
 # For `--conf` where executors have JVMs of their own.
-EXECUTORS_CONF = "spark.executor.extraJavaOptions=-XX:TieredStopAtLevel=1"
+EXECUTORS_CONF = f"spark.executor.extraJavaOptions={service.QUICK_JAVA}"
 hypothesis.settings.register_profile(
     "job",
     deadline=None,  # Spark's first run of a plan is many times slower

@@ -32,7 +32,7 @@ def start_session(options: str) -> float:
         numbers = session.range(9).mapInArrow(lambda batches: batches, "id long")
         numbers.join(session.range(5), "id", "left").groupBy("id").count().orderBy("id").collect()
         seconds = time.monotonic() - began
-        jvm = session.sparkContext._gateway.proc
+        jvm = session.sparkContext._gateway.proc  # pyspark does not wait until it has written the archive
         session.stop()
         jvm.stdin.close()
         jvm.wait()
