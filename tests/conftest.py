@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import os
@@ -48,6 +49,19 @@ hypothesis.settings.load_profile("job")
 NUMBERS = itertools.count(1)
 CLOSED_PORT = 1  # of loopback, where nobody listens (tcpmux); a free port may be somebody's a moment later
 CONNECTOR_J = "com.mysql.cj.jdbc.Driver"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as long what Spark, of which a run takes seconds, does on MariaDB once more by MySQL's driver."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        if call and "spark" in item.nodeid.lower() and "by_connector_j" in call.params.values():
+            item.add_marker(pytest.mark.long)
+
+
+def pytest_collection_finish() -> None:
+    """Lets the garbage collector pass over the thousands of tests that there are until the end: 5 of 100 s."""
+    gc.freeze()
 
 
 def connector_j_jar() -> Path:

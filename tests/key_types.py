@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from reference import oracle
@@ -41,6 +42,7 @@ POSTGRESQL_KEYS: dict[str, Kind] = {
     "uuid": ("UUID", UUIDS, [UUIDS[0].upper(), "x"]),
     "binary": ("BYTEA", ["", "00", "0000", "61", "ff00"], ["0", "FF00", "zz", "\\x00"]),
 }
+FILLED = 20_000
 INDEXES = ["UNIQUE (id)", "KEY (id)", "KEY (id, v)"]
 
 
@@ -81,11 +83,12 @@ def expectation(pipeline: Any, kind: str, source: bytes) -> oracle.Expected:
 
 
 def fill(pipeline: Any, key: str, index: str = "PRIMARY KEY (id)") -> None:
-    """Makes a table that is large enough for a lookup."""
+    """Makes a table of FILLED rows, which the pipeline takes for large enough for a lookup."""
+    pipeline.limits = replace(pipeline.limits, lookup_rows_min=FILLED // 2)  # the estimate is about so many
     day = "DATE '2000-01-01' + seq" if pipeline.on_postgresql else "'2000-01-01' + INTERVAL seq DAY"
     value = "CONCAT('k', seq)" if "CHAR" in key else day if key == "DATE" else "seq * 3"
     create(pipeline, f"id {key} NOT NULL, v INT", index)
     pipeline.sql(
-        f"INSERT INTO {pipeline.name} SELECT {value}, seq FROM {pipeline.series(60_000)}",
+        f"INSERT INTO {pipeline.name} SELECT {value}, seq FROM {pipeline.series(FILLED)}",
         f"ANALYZE {'' if pipeline.on_postgresql else 'TABLE'} {pipeline.name}",
     )

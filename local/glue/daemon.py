@@ -9,5 +9,5 @@ import zipimport
 
 from pyspark import daemon
 
-zipimport.zipimporter.invalidate_caches = lambda _self: None  # type: ignore[method-assign]
+zipimport.zipimporter.invalidate_caches = lambda _self: None  # type: ignore[method-assign, assignment]
 daemon.manager()

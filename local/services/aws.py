@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ class Aws:
             "AWS_DEFAULT_REGION": REGION,
         }
 
+    @cache  # noqa: B019  a server lives as long as its process; to make a client takes 20 ms
     def client(self, service: str) -> Any:
         """A boto3 client of this server."""
         return boto3.client(

@@ -120,6 +120,7 @@ def test_the_driver_imports_what_was_deployed_not_the_working_copy(aws, database
     assert imported == deployed_to(f"{folder}/modules")
 
 
+@pytest.mark.long
 def test_executors_import_what_was_shipped_to_them(aws, database, tmp_path):
     """Functions are pickled by reference: each of two executors has the modules in the folder it works in."""
     script = tmp_path / "script.py"

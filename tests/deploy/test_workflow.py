@@ -236,6 +236,7 @@ def without_commands(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("::add-mask::"))
 
 
+@pytest.mark.long
 def test_plan_is_told_and_applied_with_the_credentials_given_again(planned):
     folder, environment, aws = planned
     done = run("plan.sh", folder, environment)
@@ -262,6 +263,7 @@ def test_plan_is_told_and_applied_with_the_credentials_given_again(planned):
     assert aws.client("glue").list_jobs()["JobNames"] != []
 
 
+@pytest.mark.long
 def test_failed_plan_is_told_and_fails_the_step(planned):
     folder, environment, _ = planned
     done = run("plan.sh", folder, {**environment, "TF_VAR_credentials": "{}"})

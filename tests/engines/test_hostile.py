@@ -83,6 +83,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_memory_is_bounded_whatever_the_size(tmp_path):
     paths = []
     for number, (texts, zipped, _) in enumerate(HUGE.values()):

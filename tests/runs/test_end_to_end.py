@@ -234,7 +234,10 @@ def test_access_denied_names_call_and_resource(guarded_aws, spark, monkeypatch, 
     assert DENIED[denied][2] in str(caught.value)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.long) for number in (signal.SIGINT, signal.SIGKILL))],
+)
 def test_a_stopped_runner_leaves_no_process(aws, deployed, number):
     marker = f"stopped-{deployed.name}-{number}"
     aws.client("s3").put_object(

@@ -321,6 +321,7 @@ def test_closed_port(ready_on_each, slack, caplog):
     fails(ready, slack, caplog, "table", "cannot be reached. Check Database.endpoint and port")
 
 
+@pytest.mark.long
 def test_silent_host_is_given_up_in_bounded_time(ready_on_each, slack, caplog):
     ready = impatient(ready_on_each)
     with socket.socket() as silent:

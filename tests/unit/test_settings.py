@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from overlay.arguments import check_unknown, parse_arguments, read_settings
@@ -283,6 +283,7 @@ TEXTS = {name: rule["pattern"] for name, rule in CHECKED_BY_THE_PLAN.items() if 
 
 
 @pytest.mark.parametrize("name", TEXTS)
+@settings(max_examples=30)  # of each of the many
 @given(st.data())
 def test_what_the_plan_lets_pass_reaches_the_job_as_it_is(name, data):
     """Leading dashes, blanks, quotes, `$`, `=`, any character: by the rule that the schema shares with data.tf."""
