@@ -109,11 +109,12 @@ def address(item: SourceObject) -> dict[str, str]:
     return {"Bucket": item.bucket, "Key": item.key}
 
 
-def test_more_objects_than_a_page_are_listed(s3):
+def test_more_objects_than_a_page_are_listed(s3, request):
     def three_a_page(params: dict[str, Any], **_: Any) -> None:
         params["MaxKeys"] = 3
 
     s3.meta.events.register("provide-client-params.s3.ListObjectsV2", three_a_page)
+    request.addfinalizer(lambda: s3.meta.events.unregister("provide-client-params.s3.ListObjectsV2", three_a_page))
     for number in range(8):
         s3.put_object(Bucket="lake", Key=f"objects/many/{number}", Body=b"{}")
     assert len(s3.list_objects_v2(Bucket="lake", Prefix="objects/many/")["Contents"]) == 3
