@@ -9,6 +9,7 @@ import re
 import string
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -129,9 +130,10 @@ class Use(NamedTuple):
 
 def uses(source: str, file: str, makers: Iterable[str]) -> Iterator[Use]:
     """The calls of some functions or classes in a source, by name or by a variable that holds one of them."""
-    tree = ast.parse(source)
-    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
-        if {*names_in(call.func), *names_assigned(tree, call.func)} & set(makers):
+    nodes = list(ast.walk(ast.parse(source)))
+    variables = names_by_variable(node for node in nodes if isinstance(node, ast.Assign))
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        if {*names_in(call.func), *variables[ast.unparse(call.func)]} & set(makers):
             assert call.args, f"{file}:{call.lineno}: no code"
             named = [keyword.arg for keyword in call.keywords]
             details = None if None in named else frozenset(filter(None, named))
@@ -148,14 +150,13 @@ def names_in(function: ast.expr) -> list[str]:
     return []
 
 
-def names_assigned(tree: ast.AST, function: ast.expr) -> list[str]:
-    """The names that a variable with the name of a function is set to anywhere in the module."""
-    return [
-        name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [ast.unparse(function)]
-        for name in names_in(node.value)
-    ]
+def names_by_variable(assignments: Iterable[ast.Assign]) -> defaultdict[str, list[str]]:
+    """By each variable of a module the names that it is set to anywhere."""
+    names = defaultdict[str, list[str]](list)
+    for assignment in assignments:
+        for target in assignment.targets:
+            names[ast.unparse(target)] += names_in(assignment.value)
+    return names
 
 
 def codes_in(argument: ast.expr) -> list[str]:
