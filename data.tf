@@ -89,10 +89,12 @@ locals {
     )]),
   )
 
+  written_fields = ["destination_file", "unmatched_file", "differences_file"] # of S3
+
   # The keys on any day, a ? for each digit of a date: {yyyy}, {mm}, {dd}, {hh} (overlay/dates.py).
   key_patterns = {
     for name, entry in local.entries : name => {
-      for field in ["source_key", "destination_file", "unmatched_file", "differences_file"] :
+      for field in concat(["source_key"], local.written_fields) :
       field => replace(replace(entry.S3[field], "{yyyy}", "????"), "/[{](mm|dd|hh)[}]/", "??") if can("${entry.S3[field]}")
     }
   }
@@ -101,7 +103,7 @@ locals {
 
   written = flatten([
     for name, entry in local.entries : [
-      for field in ["destination_file", "unmatched_file", "differences_file"] : {
+      for field in local.written_fields : {
         name    = name
         place   = "s3://${entry.S3.destination_bucket}/${entry.S3[field]}"
         pattern = "${entry.S3.destination_bucket}/${local.key_patterns[name][field]}"
@@ -133,25 +135,13 @@ locals {
 
   entry_errors = flatten([
     for name, entry in local.entries : [
-      for error in [
+      for error in concat([
         { wrong = !can(regex("^[A-Za-z][A-Za-z0-9_-]{0,39}$", name)), text = "is no name that AWS takes: use 1 to 40 letters, digits, - and _, beginning with a letter" },
         { wrong = !can(keys(entry)), text = "must be an object with SecretsManager, S3, slack and Database" },
         { wrong = contains(local.written_twice, name), text = "is written twice in the file; give each entry a name of its own" },
         {
-          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name].destination_file)), false)
-          text  = "would write its output over its source (S3.destination_file is one of the objects of S3.source_key)"
-        },
-        {
-          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name].unmatched_file)), false)
-          text  = "would write its list over its source (S3.unmatched_file is one of the objects of S3.source_key)"
-        },
-        {
-          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name].differences_file)), false)
-          text  = "would write its list over its source (S3.differences_file is one of the objects of S3.source_key)"
-        },
-        {
           wrong = try(entry.on_arrival && entry.S3.source_bucket == entry.S3.destination_bucket, false) && anytrue([
-            for key in [try(local.key_patterns[name].destination_file, ""), try(local.key_patterns[name].unmatched_file, ""), try(local.key_patterns[name].differences_file, ""), try("${local.undated_files[name]}.report.json", ""), try("${local.undated_files[name]}.report.html", "")] :
+            for key in concat([for field in local.written_fields : try(local.key_patterns[name][field], "")], [try("${local.undated_files[name]}.report.json", ""), try("${local.undated_files[name]}.report.html", "")]) :
             try(can(regex(local.arrival_patterns[name], key)), false)
           ])
           text = "has on_arrival, and its own output, list or run report would start it again, as a * or date of S3.source_key matches across folders there; write them to another folder or bucket"
@@ -186,7 +176,12 @@ locals {
           wrong = try(strcontains(entry.csv.null, entry.csv.delimiter), false)
           text  = "has csv.null ${try(jsonencode(entry.csv.null), "")}, which holds csv.delimiter"
         },
-      ] : "${var.configs_file}: configs.${name} ${error.text}" if error.wrong
+        ], [
+        for field in local.written_fields : {
+          wrong = try(entry.S3.source_bucket == entry.S3.destination_bucket && can(regex(local.source_patterns[name], local.key_patterns[name][field])), false)
+          text  = "would write its ${field == "destination_file" ? "output" : "list"} over its source (S3.${field} is one of the objects of S3.source_key)"
+        }
+      ]) : "${var.configs_file}: configs.${name} ${error.text}" if error.wrong
     ]
   ])
 
@@ -366,7 +361,7 @@ locals {
       destination_bucket = entry.S3.destination_bucket
       destination_file   = entry.S3.destination_file
       source_pattern     = local.key_patterns[name].source_key
-      written_patterns   = [for field in ["destination_file", "unmatched_file", "differences_file"] : local.key_patterns[name][field] if can(local.key_patterns[name][field])]
+      written_patterns   = [for field in local.written_fields : local.key_patterns[name][field] if can(local.key_patterns[name][field])]
       undated_file       = local.undated_files[name]
       db_name            = entry.SecretsManager.db_name
       schema_name        = try(entry.SecretsManager.schema_name, null)

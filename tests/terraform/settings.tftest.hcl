@@ -150,7 +150,7 @@ run "the_example_tells_what_to_fill_in" {
     terraform_data.credentials,
   ]
   assert {
-    condition     = length(local.errors) == 8
+    condition     = length(local.errors) == 7
     error_message = "found ${jsonencode(local.errors)}"
   }
 }
