@@ -166,7 +166,7 @@ def spark(aws: Aws) -> Iterator[Any]:
         SparkSession.builder.master("local[2,4]")  # a task has four attempts on Glue too
         .config("spark.jars", f"{jdbc_jar()},{jdbc_jar(PostgreSQL)},{connector_j_jar()}")
         .config("spark.driver.memory", "2g")
-        .config("spark.python.daemon.module", "local.glue.daemon")
+        .config("spark.python.daemon.module", "tests.spark_daemon")
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.ui.enabled", "false")

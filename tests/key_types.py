@@ -84,7 +84,7 @@ def expectation(pipeline: Any, kind: str, source: bytes) -> oracle.Expected:
 
 def fill(pipeline: Any, key: str, index: str = "PRIMARY KEY (id)") -> None:
     """Makes a table of FILLED rows, which the pipeline takes for large enough for a lookup."""
-    pipeline.limits = replace(pipeline.limits, lookup_rows_min=FILLED // 2)  # the estimate is about so many
+    pipeline.limits = replace(pipeline.limits, lookup_rows_min=FILLED // 2)  # InnoDB may estimate fewer
     day = "DATE '2000-01-01' + seq" if pipeline.on_postgresql else "'2000-01-01' + INTERVAL seq DAY"
     value = "CONCAT('k', seq)" if "CHAR" in key else day if key == "DATE" else "seq * 3"
     create(pipeline, f"id {key} NOT NULL, v INT", index)
