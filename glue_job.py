@@ -1,37 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Glue job, as a flowchart: a JSON file in S3 overlaid on a table in RDS by key, published as one CSV.
 
-Each stage is a room of the package `overlay` beside this file; CONTRIBUTING.md has the map. This is the only file that
-knows awsglue. Any failure before the stage `commit` leaves the old output as it was; it goes to Slack once, and raises.
+Each stage is a room of the package `overlay` beside this file; CONTRIBUTING.md has the map. Any failure leaves the old
+output as it was, goes to Slack once, and raises. There is no GlueContext: `Job.init` and `Job.commit` are for bookmarks
+(AWS Glue guide, "Using job bookmarks"), which are off, and only the Spark engine starts a session.
 """
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from overlay.arguments import parse_arguments
 from overlay.connection import load_database
 from overlay.limits import LIMITS, Limits
 from overlay.report.result import Result
 from overlay.run import Run, Stop, log_to_stderr
 from overlay.source.objects import list_objects
 from overlay.table.describe import describe_table
-from overlay.table.jdbc import Spark
 from overlay.upload import check_destination
 
 
-def run(
-    argv: Sequence[str], spark: Spark, commit: Callable[[], None], limits: Limits = LIMITS, stop: Stop | None = None
-) -> Result:
+def run(argv: Sequence[str], limits: Limits = LIMITS, stop: Stop | None = None) -> Result:
     """One run of the job, stage by stage.
 
-    `argv` are arguments as Glue gives them to a script. `commit` tells Glue that the run is done; after it nothing can
-    fail. Tests pass other `limits`; `stop` knows of SIGTERM.
+    `argv` are arguments as Glue gives them to a script. Tests pass other `limits`; `stop` knows of SIGTERM.
 
     Raises:
-        JobError: the run failed; before the stage `commit` nothing is published then (`output_unsure` says otherwise).
+        JobError: the run failed; nothing is published then (`output_unsure` says otherwise).
     """
-    with Run(argv, spark, limits, stop or Stop()) as run:
+    with Run(argv, limits, stop or Stop()) as run:
         settings = run.read_settings()
 
         with run.stage("secret"):
@@ -46,7 +42,7 @@ def run(
             facts.update(objects=len(objects), bytes=sum(item.size for item in objects))
 
         with run.stage("table") as facts:
-            table = describe_table(spark, database, settings)
+            table = describe_table(database, settings)
             facts.update(columns=len(table.columns), rows=table.rows)
 
         with run.stage("source") as facts:
@@ -65,25 +61,16 @@ def run(
             output = engine.publish()
             facts.update(rows=output.csv.rows, bytes=output.csv.bytes)
 
-        with run.stage("commit"):
-            commit()
     return run.succeed(output)
 
 
 def main() -> None:
     """Runs the job as Glue starts it."""
-    from awsglue.context import GlueContext  # noqa: PLC0415  the Java classes behind it exist on Glue alone
-    from awsglue.job import Job  # noqa: PLC0415
-    from pyspark.context import SparkContext  # noqa: PLC0415
-
     log_to_stderr()
-    glue_context = GlueContext(SparkContext.getOrCreate())
-    job = Job(glue_context)
-    job.init(parse_arguments(sys.argv).get("JOB_NAME", ""), {})
     stop = Stop()
-    stop.watch(glue_context.spark_session, LIMITS)
+    stop.watch(LIMITS)
     try:
-        run(sys.argv, glue_context.spark_session, job.commit, LIMITS, stop)
+        run(sys.argv, LIMITS, stop)
     finally:
         if stop.begun.is_set():
             os._exit(1)  # Python would wait for threads, and one may wait for the database

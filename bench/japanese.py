@@ -20,8 +20,8 @@ PHRASES = {
     "## Targets met and missed": "## 達成した目標と未達の目標",
     "## Method": "## 計測方法",
     "## {} (source {} MiB, CSV {} MiB)": "## {} (入力 {} MiB、CSV {} MiB)",
-    "{}. Cases are source records x table rows. Times are without the start of the Spark session.": (
-        "{}。大きさは入力の件数 x テーブルの行数です。時間は Spark セッションの起動を含みません。"
+    "{}. Cases are source records x table rows. Times are without the start of Spark.": (
+        "{}。大きさは入力の件数 x テーブルの行数です。時間は Spark の起動を含みません。"
     ),
     "Before: the job when it had one engine, on two cores, 2026-11-24; compare on the same machine alone.": (
         "「以前」は、エンジンが 1 つだったときのこのジョブです (2 コア、2026-11-24)。比べるのは同じマシンの中だけに。"
@@ -35,7 +35,7 @@ PHRASES = {
     "source": "入力",
     "this job": "このジョブ",
     "this job (Spark engine)": "このジョブ (Spark エンジン)",
-    "this job, again in its session": "このジョブ (同じセッションで 2 回目)",
+    "this job, again in its JVM": "このジョブ (同じ JVM で 2 回目)",
     "plain PySpark": "素の PySpark",
     "pandas merge + SQLAlchemy/PyMySQL": "pandas の merge + SQLAlchemy/PyMySQL",
     "DuckDB, table as Arrow": "DuckDB (テーブルは Arrow)",
@@ -84,7 +84,7 @@ PHRASES = {
     "reads the whole table": "テーブル全体を読む",
     "extrapolated from a sample of 30 s": "30 秒分からの推定",
     "**differs: {}**": "**値が違う列: {}**",
-    "Spark session started in {} s before": "その前の Spark セッションの起動は {} 秒",
+    "Spark started in {} s before": "その前の Spark の起動は {} 秒",
     "machine": "マシン",
     "{} cores, {} GiB, one for everything": "{} コア、{} GiB、すべてを 1 台で",
     "measured {} on {}": "{}、{} で計測",
@@ -148,13 +148,13 @@ METHOD = """\
 それぞれ {repeats} 回を交代で行い、毎回違うものから始めます。表の値は中央値です。
 
 - **時間** は、最初のバイトを読んでから S3 にオブジェクトができるまで。Python の起動とライブラリーの読み込み、
-  Spark セッションが SQL を計画できるようになるまでの起動は含みません (別に示します)。**全体** はそのすべてを含みます。
+  Spark の起動 (JVM と、Spark で処理するものは SQL を計画できるセッション) は含みません (別に示します)。**全体** はそのすべてを含みます。
 - **CPU** と **最大メモリ** は、プロセスとその子すべて (ドライバー、JVM、Python ワーカー) のもの。
   メモリは PSS の合計を 1 秒に 4 回見たもの。サーバーは含みません。
 - このジョブは Spark の `local[*]`、ドライバーのヒープ {heap}、出荷時の設定で動き、
   エンジンを自動で選びます (備考に示します)。**Spark エンジン** は `--engine spark` を付けたもの。
-  **同じセッションで 2 回目** は、
-  1 つの Spark セッションでの 2 回のうち 2 回目です (CPU、メモリ、全体は 2 回分): 速くなった分は、JVM (クラス、
+  **同じ JVM で 2 回目** は、
+  1 つの JVM での 2 回のうち 2 回目です (CPU、メモリ、全体は 2 回分): 速くなった分は、JVM (クラス、
   コンパイラー) と Python ワーカーの立ち上がりです。Glue は毎回立ち上がりから始まるため、目標には数えません。
 - **素の PySpark** は、Glue のエンジニアが最初に書くもの。同じ Spark、ヒープ、JDBC ドライバーで、立ち上がりも同じです:
   `read.json`、4 範囲の `read.jdbc`、左結合、列ごとの `coalesce`、入力順を保つ `orderBy`、1 つの CSV。

@@ -1,11 +1,11 @@
-"""The job's process in a measurement: local/glue/bootstrap.py, but the Spark session is started, and timed, before it.
+"""The job's process in a measurement: local/glue/bootstrap.py, but Spark is started, and timed, before it.
 
     python job_process.py RUNS SCRIPT [ARGUMENT ...]
 
 Works in the script's folder, as the service does: Spark's workers look for modules where they were started. Prints
 `RESULT {json}`: `session` is the seconds until libraries were imported, which no contestant's time has in it, and there
-was a session that can plan SQL (which Spark makes when it is first asked to); `seconds` are those of the last of so
-many runs of the job in it, one after the other.
+was a JVM, as on Glue; for the Spark engine also a session that can plan SQL (which Spark makes when it is first asked
+to). `seconds` are those of the last of so many runs of the job in it, one after the other.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ def main() -> None:
 
     for library in LIBRARIES:
         importlib.import_module(library)
+    from pyspark import SparkContext  # noqa: PLC0415
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
-    SparkSession.builder.getOrCreate().sql("SELECT 1")
+    if "--engine=spark" in "=".join(sys.argv):
+        SparkSession.builder.getOrCreate().sql("SELECT 1")
+    else:
+        SparkContext._ensure_initialized()
     session = time.monotonic() - began
     arguments, path = sys.argv, sys.path
     for _ in range(runs):

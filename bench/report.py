@@ -16,7 +16,7 @@ PEERS = (PLAIN, "polars", "duckdb", "pandas")
 NAMES = {
     JOB: "this job",
     SPARK: "this job (Spark engine)",
-    WARM: "this job, again in its session",
+    WARM: "this job, again in its JVM",
     PLAIN: "plain PySpark",
     "polars": "polars + connectorx",
     "duckdb": "DuckDB, table as Arrow",
@@ -49,7 +49,7 @@ class Summary:
     Attributes:
         status: `ok`, or why there are no numbers.
         seconds: The run alone, without starting Python, Spark and what they import.
-        start: Of the job and plain PySpark: seconds until there was a Spark session.
+        start: Of the job and plain PySpark: seconds until there was a JVM, for Spark with a session.
     """
 
     status: str
@@ -262,7 +262,7 @@ def case_rows(case: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         if result.status != "ok":
             yield NAMES[name], result.status, *("-",) * 4, "; ".join(result.remarks)
             continue
-        started = [f"Spark session started in {result.start:.1f} s before"] if result.start else []
+        started = [f"Spark started in {result.start:.1f} s before"] if result.start else []
         yield (
             NAMES[name],
             f"{result.seconds:,.1f}",
@@ -354,13 +354,13 @@ ids. Each case has {repeats} runs of each contestant, in turns, each round begun
 medians.
 
 - **time** is what a contestant does from the first byte read to the object in S3. Starting Python and importing
-  libraries is not in it, nor is the start of a Spark session up to where it can plan SQL (told apart); **wall** has all
-  of that.
+  libraries is not in it, nor is the start of Spark (told apart): of a JVM, and for Spark's own engine of a session up to
+  where it can plan SQL; **wall** has all of that.
 - **CPU** and **peak** are those of the contestant's whole process tree (driver, JVM, Python workers), peak as the sum
   of proportional set sizes, looked at four times a second. The servers are not in it.
 - The job runs on Spark's `local[*]` with a driver heap of {heap}, settings as shipped: it chooses its engine, which
-  the remarks name. **Spark engine** is the job with `--engine spark`. **Again in its session** is the second of two
-  runs in one Spark session (CPU, peak and wall are of both): what it is faster by is a cold JVM (classes, compiler) and
+  the remarks name. **Spark engine** is the job with `--engine spark`. **Again in its JVM** is the second of two
+  runs in one JVM (CPU, peak and wall are of both): what it is faster by is a cold JVM (classes, compiler) and
   cold Python workers. No target counts it, as Glue starts each run cold.
 - **Plain PySpark** is what a Glue engineer writes first, with the same Spark, heap and driver of JDBC, cold as well:
   `read.json`, `read.jdbc` in 4 ranges, a left join, `coalesce` for each column, `orderBy` to keep the source's order,
@@ -406,7 +406,7 @@ def result_lines(results: Mapping[str, Any]) -> Iterator[str]:
     rows = ((target.case, target.target, target.measured, target.verdict) for target in verdicts)
     yield from pipe_table(("case", "target", "measured", ""), rows)
     yield ""
-    yield f"{tally(verdicts)}. Cases are source records x table rows. Times are without the start of the Spark session."
+    yield f"{tally(verdicts)}. Cases are source records x table rows. Times are without the start of Spark."
     yield "Before: the job when it had one engine, on two cores, 2026-11-24; compare on the same machine alone."
     yield ""
     for case in results["cases"]:

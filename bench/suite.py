@@ -20,9 +20,9 @@ from bench.stage import Case, Stage, differences
 from local.services.processes import ServiceError
 
 PEER_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-# Runs of the job in one session, the last of which is timed, and its engine where it does not choose.
+# Runs of the job in one JVM, the last of which is timed, and its engine where it does not choose.
 JOBS = {JOB: (1, ""), SPARK: (1, "spark"), WARM: (2, "")}
-WARM_ROWS = 2_000_000  # of the largest table where the job is run once more in its session: that shows what is cold
+WARM_ROWS = 2_000_000  # of the largest table where the job is run once more in its JVM: that shows what is cold
 # The job, the peers of which it must be the fastest, then the loop it replaced and the floor nobody gets under.
 CONTESTANTS = (JOB, SPARK, WARM, PLAIN, "polars", "duckdb", "pandas", "loop", "floor")
 GRID = "30kx50k,20kx2M,1Mx2M,5Mx2M,array-5Mx2M,20kx20M,1Mx20M,5Mx20M"

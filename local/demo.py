@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from local import outcome, own_files
-from local.glue.deploy import Pipeline, deploy
+from local.glue.deploy import Pipeline, make_pipeline, upload_code
 from local.glue.service import run_job
 from local.outcome import fit, width
 from local.pages import browser, report
@@ -291,13 +291,14 @@ def take_pictures(aws: Aws, slack: SlackReceiver) -> None:
 def start(
     services: contextlib.ExitStack, server: type[MariaDB | PostgreSQL]
 ) -> tuple[MariaDB | PostgreSQL, Aws, SlackReceiver]:
-    """Starts database, AWS APIs and Slack receiver, the slow ones side by side."""
+    """Starts database, AWS APIs and Slack receiver, the slow ones side by side; the job's code is then in S3."""
     database, aws, slack = server(), Aws(), SlackReceiver()
     # The pool stays, too: a server ends with the thread that started it.
     ready = services.enter_context(ThreadPoolExecutor(1)).submit(database.__enter__)
     services.push(database)
     services.enter_context(aws)
     services.enter_context(slack)
+    upload_code(aws, ROOT / "glue_job.py")
     ready.result()
     return database, aws, slack
 
@@ -319,7 +320,7 @@ def run_pipeline(
         with step(words["deploy"], choices.language):
             arguments = {**pipeline.arguments, "language": choices.language}
             pipeline = replace(pipeline, table=table, webhook=slack.webhook, arguments=arguments)
-            deploy(aws, database, pipeline, ROOT / "glue_job.py")
+            make_pipeline(aws, database, pipeline)
             aws.client("s3").put_object(Bucket=pipeline.source_bucket, Key=pipeline.source_key, Body=source)
         with step(words["run"], choices.language):
             status = run_and_show(aws.environment(), pipeline.job, choices.language)

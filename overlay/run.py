@@ -1,6 +1,6 @@
 """One run: its stages and their times, its one way to fail, its end by SIGTERM.
 
-In: job arguments, a Spark session. Out: a Result, or one JobError; of either the run report, the metrics and at most
+In: job arguments. Out: a Result, or one JobError; of either the run report, the metrics and at most
 one message. The message, the exit status and the output agree.
 """
 
@@ -37,7 +37,6 @@ from overlay.secret import Secret, find_webhooks, load_secret
 from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
-from overlay.table.jdbc import Spark
 from overlay.upload import Published
 
 LOG = logging.getLogger(__name__)
@@ -59,13 +58,13 @@ class Stop:
         if threading.current_thread() is threading.main_thread() and self._watches:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
-    def watch(self, spark: Spark, limits: Limits) -> None:
+    def watch(self, limits: Limits) -> None:
         """Lets SIGTERM raise Stopped in the main thread. Spark's jobs end first, so no part comes after the abort."""
 
         def stop(_number: int, _frame: FrameType | None) -> None:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             self.begun.set()
-            end_jobs(spark, limits.stop_seconds)
+            end_jobs(limits.stop_seconds)
             raise Stopped
 
         self._watches = True
@@ -81,11 +80,11 @@ class Progress:
         started: In UTC, ISO 8601.
     """
 
-    def __init__(self, spark: Spark, run_id: str, limits: Limits) -> None:
+    def __init__(self, run_id: str, limits: Limits) -> None:
         self.stage = "settings"
         self.stages: list[dict[str, Any]] = []
         self.started = utc_now()
-        self._spark, self._run_id, self._limits = spark, run_id, limits
+        self._run_id, self._limits = run_id, limits
         self._began = time.monotonic()
 
     @contextmanager
@@ -111,7 +110,7 @@ class Progress:
 
     def _beat(self, stage: str, start: float, over: threading.Event) -> None:
         while not over.wait(self._limits.progress_seconds):
-            LOG.info("stage %s: %.0f s%s", stage, self.seconds - start, running_jobs(self._spark))
+            LOG.info("stage %s: %.0f s%s", stage, self.seconds - start, running_jobs())
 
     @property
     def seconds(self) -> float:
@@ -129,13 +128,13 @@ class Run:
 
     settings: Settings
 
-    def __init__(self, argv: Sequence[str], spark: Spark, limits: Limits, stop: Stop) -> None:
-        self._argv, self._spark, self._limits, self._stop = argv, spark, limits, stop
+    def __init__(self, argv: Sequence[str], limits: Limits, stop: Stop) -> None:
+        self._argv, self._limits, self._stop = argv, limits, stop
         self._arguments = parse_arguments(argv)
         self._secret: Secret | None = None
         self._reporter: Reporter | None = None
         self._engine: ChosenEngine | None = None
-        self.stage = Progress(spark, self._arguments["run_id"], limits)
+        self.stage = Progress(self._arguments["run_id"], limits)
 
     def __enter__(self) -> Self:
         return self
@@ -163,10 +162,9 @@ class Run:
 
     def choose_engine(self, objects: Sequence[SourceObject], table: Table) -> ChosenEngine:
         """The engine for this source and table."""
-        inputs = Inputs(self._spark, self.settings, objects, table)
-        self._source_bytes = inputs.source_bytes
-        engine = self._engine = ChosenEngine(inputs)
-        return engine
+        self._inputs = Inputs(self.settings, objects, table)
+        self._engine = ChosenEngine(self._inputs)
+        return self._engine
 
     def check_guard(self, counts: Counts, columns: Sequence[str]) -> int:
         """How much the guard finds implausible in an output that it lets pass.
@@ -212,7 +210,7 @@ class Run:
             output=settings.destination,
             unmatched_file=listed(settings.unmatched_file, output.unmatched),
             differences_file=listed(settings.differences_file, output.differences),
-            source_bytes=self._source_bytes,
+            source_bytes=self._inputs.source_bytes,
             engine=self._engine.name,
             engine_reason=self._engine.reason,
             plan=self._engine.plan.name,

@@ -78,5 +78,4 @@ TEXTS: dict[str, str] = {
     "overlay": "overlay",
     "guard": "guard",
     "publish": "publishing",
-    "commit": "finishing",
 }

@@ -78,5 +78,4 @@ TEXTS: dict[str, str] = {
     "overlay": "突き合わせ",
     "guard": "ガード",
     "publish": "出力",
-    "commit": "完了処理",
 }

@@ -220,7 +220,7 @@ class Pipeline:
     ) -> Table:
         """The table as the job describes it."""
         settings = read_settings(self.arguments(key=key, **(arguments or {})), self.limits)
-        with Connection(self.spark, self.target(**secret)) as connection:
+        with Connection(self.target(**secret)) as connection:
             return describe_with(connection, replace(settings, max_connections=max_connections))
 
     def series(self, last: int) -> str:
@@ -281,7 +281,7 @@ class Pipeline:
 
     def run(self, **changes: str) -> Result:
         """Runs the job."""
-        return glue_job.run(self.arguments(**changes), self.spark, lambda: None, self.limits)
+        return glue_job.run(self.arguments(**changes), self.limits)
 
     def output(self) -> bytes:
         """The published object."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,12 +107,23 @@ def package_files(root: Path = ROOT) -> dict[str, Path]:
 
 def deploy(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline, script: Path) -> str:
     """Makes everything for one pipeline, this repository's package beside the script; returns the name of the job."""
+    upload_code(aws, script)
+    return make_pipeline(aws, database, pipeline)
+
+
+def upload_code(aws: Aws, script: Path) -> None:
+    """Uploads the script, and this repository's package beside it."""
+    s3, files = aws.client("s3"), {"glue_job.py": script, **package_files()}
+    make_bucket(s3, ARTIFACTS)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda name: s3.put_object(Bucket=ARTIFACTS, Key=name, Body=files[name].read_bytes()), files))
+
+
+def make_pipeline(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline) -> str:
+    """Makes everything for one pipeline but its code; returns the name of the job."""
     s3 = aws.client("s3")
-    for bucket in {ARTIFACTS, pipeline.source_bucket, pipeline.destination_bucket}:
+    for bucket in {pipeline.source_bucket, pipeline.destination_bucket}:
         make_bucket(s3, bucket)
-    modules = package_files()
-    for name, file in {"glue_job.py": script, **modules}.items():
-        s3.put_object(Bucket=ARTIFACTS, Key=name, Body=file.read_bytes())
     if _jar(database):
         s3.upload_file(str(jdbc_jar()), ARTIFACTS, "mariadb-java-client.jar")
     secret = {
@@ -124,7 +136,7 @@ def deploy(aws: Aws, database: MariaDB | PostgreSQL, pipeline: Pipeline, script:
     aws.client("secretsmanager").create_secret(Name=pipeline.secret, SecretString=json.dumps(secret))
     glue = aws.client("glue")
     glue.create_connection(ConnectionInput=_connection(database, pipeline))
-    glue.create_job(**_job(database, pipeline, modules))
+    glue.create_job(**_job(database, pipeline))
     return pipeline.job
 
 
@@ -157,7 +169,7 @@ def _connection(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str,
     }
 
 
-def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline, modules: Iterable[str]) -> dict[str, Any]:
+def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline) -> dict[str, Any]:
     own = {
         "secret_name": pipeline.secret,
         "connection_name": pipeline.connection,
@@ -170,7 +182,7 @@ def _job(database: MariaDB | PostgreSQL, pipeline: Pipeline, modules: Iterable[s
     jar = _jar(database)
     glues = {
         **({"--extra-jars": jar} if jar else {}),
-        "--extra-py-files": ",".join(f"s3://{ARTIFACTS}/{name}" for name in modules),
+        "--extra-py-files": ",".join(f"s3://{ARTIFACTS}/{name}" for name in package_files()),
         "--enable-metrics": "true",
         "--enable-observability-metrics": "true",
         "--enable-job-insights": "true",

@@ -171,7 +171,7 @@ def fetch(s3: Any, url: str, folder: Path) -> Path:
     parts = urlsplit(url)
     target = folder / Path(parts.path).name
     try:
-        s3.download_file(parts.netloc, parts.path.lstrip("/"), str(target))
+        target.write_bytes(s3.get_object(Bucket=parts.netloc, Key=parts.path.lstrip("/"))["Body"].read())
     except (ClientError, BotoCoreError) as error:
         message = f"{url}, which the job definition names, cannot be read: {error}"
         raise RunnerError(message) from error

@@ -16,9 +16,9 @@ from overlay.engines import cost
 from overlay.engines.driver import DriverEngine
 from overlay.engines.engine import Engine, Inputs, Output, Plan, SourceFacts
 from overlay.engines.memory import Memory, MemoryShortError
-from overlay.engines.spark import SparkEngine
+from overlay.engines.spark import SparkEngine, executor_cores
 from overlay.merge import Counts
-from overlay.table.jdbc import Spark, heap_bytes
+from overlay.table.jdbc import heap_bytes
 from overlay.table.lookup import lookup_reason
 from overlay.texts_en import TEXTS
 
@@ -40,10 +40,11 @@ class ChosenEngine:
         self._inputs, limit = inputs, math.inf
         self.name, self.reason = inputs.settings.engine, "engine_forced"
         if self.name == "auto":
-            machines, work = read_machines(inputs), estimate(inputs)
+            work = estimate(inputs)
+            machines = read_machines(inputs, work)
             seconds = cost.driver_seconds(work, machines), cost.spark_seconds(work, machines)
             sizes = int(cost.driver_bytes(work)) >> 20, int(machines.memory) >> 20
-            LOG.info("driver: about %.0f s, Spark: about %.0f s; the driver needs about %d of %d MiB", *seconds, *sizes)
+            LOG.info("driver: about %.0f s, Spark: at least %.0f s; the driver needs %d of %d MiB", *seconds, *sizes)
             self.name, self.reason = cost.choose(work, machines)
             limit = cost.held_bytes(machines.memory)
         LOG.info("engine %s: %s", self.name, TEXTS[self.reason])
@@ -101,16 +102,20 @@ def estimate(inputs: Inputs) -> cost.Work:
     return replace(work, reads_all=lookup_reason(table, int(work.records), inputs.settings.limits) != "few_ids")
 
 
-def read_machines(inputs: Inputs) -> cost.Machines:
-    """What the run may use."""
-    cores, executor_cores = len(os.sched_getaffinity(0)), inputs.spark.sparkContext.defaultParallelism
-    return cost.Machines(cores, executor_cores, inputs.table.connections, free_memory(inputs.spark))
+def read_machines(inputs: Inputs, work: cost.Work) -> cost.Machines:
+    """What the run may use.
+
+    Executors are counted only where enough of them would be faster: it takes a session, which takes seconds.
+    """
+    machines = cost.Machines(len(os.sched_getaffinity(0)), math.inf, inputs.table.connections, free_memory())
+    driver_wins = cost.choose(work, machines)[0] == "driver"
+    return machines if driver_wins else replace(machines, executor_cores=executor_cores())
 
 
-def free_memory(spark: Spark) -> int:
+def free_memory() -> int:
     """Bytes that this process may take: those of the machine or the container, without the heap of the JVM."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with suppress(OSError, ValueError):  # no such file, or `max`
             total = min(total, int(Path(path).read_text("ascii")))
-    return max(int((total - heap_bytes(spark)) * MEMORY_SHARE), 0)
+    return max(int((total - heap_bytes()) * MEMORY_SHARE), 0)

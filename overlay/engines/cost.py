@@ -64,13 +64,13 @@ class Machines:
 
     Attributes:
         cores: Of the driver.
-        executor_cores: Of all executors.
+        executor_cores: Of all executors; infinite where their number changes nothing.
         connections: To the database that may be open at a time.
         memory: Bytes that the driver's process may take.
     """
 
     cores: int
-    executor_cores: int
+    executor_cores: float
     connections: int
     memory: float
 

@@ -1,4 +1,4 @@
-"""The engine of small and medium data: everything in the driver's own process, without a Spark job.
+"""The engine of small and medium data: everything in the driver's own process, without a Spark session.
 
 The source is held as Arrow columns, the table streams through: rows that no record wants are dropped as they arrive.
 Memory is bounded by the source and the rows it wants, never by the table.
@@ -180,7 +180,7 @@ class DriverEngine:
                     yield encoded(text, self._settings.csv, columns, rows + 1)
                 rows += len(alone)
 
-        with Connection(self._inputs.spark, self._table.database) as connection:
+        with Connection(self._table.database) as connection:
             key = self._settings.unmatched_file
             complete = self._send(stack, key, (self._settings.key,), lines(connection))
         return lambda: complete(rows)

@@ -15,7 +15,6 @@ from overlay.output_columns import OutputColumn
 from overlay.settings import Settings
 from overlay.source.objects import SourceObject
 from overlay.table.describe import Table
-from overlay.table.jdbc import Spark
 from overlay.texts_en import TEXTS
 from overlay.upload import Published
 
@@ -24,9 +23,8 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an engine works on: the session, the settings, the listed objects, the described table."""
+    """What an engine works on: the settings, the listed objects, the described table."""
 
-    spark: Spark
     settings: Settings
     objects: Sequence[SourceObject]
     table: Table

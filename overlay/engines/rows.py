@@ -115,7 +115,7 @@ class RowReader:
         return []
 
     def _is_by_index(self, sql: str) -> bool:
-        with Connection(self._inputs.spark, self._table.database) as connection:
+        with Connection(self._table.database) as connection:
             return self._table.dialect.uses_index(connection.ask, sql)
 
     def _begin_scan(self, reason: str) -> None:
@@ -128,7 +128,7 @@ class RowReader:
     def _look_up(self, predicates: list[str]) -> tuple[list[RowsRead], Counts]:
         # Counting reads a whole index, as does the search for unmatched ids of text: beside the lookup, not after it.
         size = min(self._table.connections, 2 * self._cores + 1)
-        with ConnectionPool(self._inputs.spark, self._table.database, size) as pool:
+        with ConnectionPool(self._table.database, size) as pool:
             cutting = pool.submit(lookup.count_predicates, self._table, self._cores, self._limits)
             counting = [pool.submit(lookup.count_rows, self._table, predicate) for predicate in cutting.result()]
             searching = pool.submit(lookup.first_unmatched, self._table, set(self._distinct_ids()), self._limits)
@@ -167,7 +167,7 @@ class Scan:
         self._inputs, self._table, self._sieve = inputs, inputs.table, sieve
         streams = stream_count(cores, self._table.connections)
         count = min(ranges.range_count(self._table.rows, streams, inputs.settings.limits), streams)
-        self._pool = ConnectionPool(inputs.spark, self._table.database, self._table.connections)
+        self._pool = ConnectionPool(self._table.database, self._table.connections)
         self._reads = self._pool.submit(self._cut, count) if count > 1 else self._begin([ranges.ALL_ROWS])
         self._repeats = None if self._table.unique else self._pool.submit(lookup.count_rows, self._table)
 

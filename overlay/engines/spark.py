@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from pyspark import StorageLevel
+from pyspark import SparkContext, StorageLevel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.types import from_arrow_schema
@@ -81,9 +81,8 @@ class SparkEngine:
     plan = Plan("scan", "always_scans")
 
     def __init__(self, inputs: Inputs) -> None:
-        self._inputs = inputs
-        self._spark: SparkSession = inputs.spark
-        self._settings, self._table = inputs.settings, inputs.table
+        self._inputs, self._settings, self._table = inputs, inputs.settings, inputs.table
+        self._spark = SparkSession.builder.getOrCreate()
         self._limits = inputs.settings.limits
         self._s3 = aws.client("s3", self._limits.aws)
         self._parallelism = self._spark.sparkContext.defaultParallelism
@@ -172,7 +171,7 @@ class SparkEngine:
 
     def _rows(self, table: Table, key_filter: keys.KeyFilter | None) -> DataFrame:
         """The rows with an id as text (`workers.row_schema`), one an id, and `copies`: how many rows have it."""
-        with Connection(self._spark, table.database) as connection:
+        with Connection(table.database) as connection:
             count = ranges.range_count(table.rows, self._parallelism, self._limits)
             scan = ranges.cut_table(connection, table, count, self._limits)
         predicates = scan.predicates("k")
@@ -292,10 +291,15 @@ def _checked(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return checked
 
 
-def running_jobs(spark: SparkSession) -> str:
+def executor_cores() -> float:
+    """The cores of all executors; starts a session where there is none."""
+    return float(SparkSession.builder.getOrCreate().sparkContext.defaultParallelism)
+
+
+def running_jobs() -> str:
     """How far Spark's jobs are, for the log; empty where there are none."""
-    with suppress(Exception):  # the session may be about to end
-        tracker = spark.sparkContext.statusTracker()
+    with suppress(Exception):  # there is no session, or it is about to end
+        tracker = SparkContext._active_spark_context.statusTracker()
         active = [info for number in tracker.getActiveStageIds() if (info := tracker.getStageInfo(number))]
         if active:
             done, tasks = (sum(getattr(info, name) for info in active) for name in ("numCompletedTasks", "numTasks"))
@@ -303,12 +307,12 @@ def running_jobs(spark: SparkSession) -> str:
     return ""
 
 
-def end_jobs(spark: SparkSession, seconds: float) -> None:
+def end_jobs(seconds: float) -> None:
     """Cancels all jobs and waits until no task runs any more (Spark ends a Python worker after 2 to 4 seconds).
 
     In a thread of its own, which has its own connection to the JVM; that may be about to end, too.
     """
-    context: Any = spark.sparkContext
+    context: Any = SparkContext._active_spark_context  # Spark 3.5.4: the public ways to ask for one start it
 
     def cancel() -> None:
         try:
@@ -319,8 +323,10 @@ def end_jobs(spark: SparkSession, seconds: float) -> None:
         except Exception as error:
             LOG.warning("Spark was not told to stop: %s", type(error).__name__)
 
-    thread = threading.Thread(target=cancel, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    # py4j 0.10.9: the next call takes a new connection, or it would get the answer that this thread was waiting for.
-    context._gateway._gateway_client.thread_connection.connection = None
+    if context:
+        thread = threading.Thread(target=cancel, daemon=True)
+        thread.start()
+        thread.join(seconds)
+    # py4j 0.10.9: the next call takes a new connection, or it would get the answer that this thread waits for.
+    with suppress(AttributeError):  # there is no JVM yet
+        SparkContext._gateway._gateway_client.thread_connection.connection = None

@@ -96,7 +96,7 @@ def failure_message(
     # Cause and hint quote values, so they stand in text without markup.
     paragraphs = [_mrkdwn(f"*{words['cause']}*"), _plain(cause), _mrkdwn(f"*{words['hint']}*"), _plain(hint)]
     bucket, key = arguments.get("destination_bucket"), arguments.get("destination_file")
-    if bucket and key and progress.stage != "commit" and error.code != "output_unsure":
+    if bucket and key and error.code != "output_unsure":
         paragraphs.append(_mrkdwn(words["unchanged"].format(output=as_code(f"s3://{bucket}/{key}", NAME_LIMIT))))
     # Where Terraform sends it (monitoring.tf, log_prefixes), unless the job says otherwise: Glue writes to the groups
     # <prefix>/output and <prefix>/error.

@@ -8,7 +8,7 @@ from overlay.dialects.base import Dialect, Index, TableColumn
 from overlay.errors import TableError, TransientTableError, Verbatim, listed_names, near_miss
 from overlay.limits import Limits
 from overlay.settings import Settings
-from overlay.table.jdbc import Connection, Spark, causes, retried
+from overlay.table.jdbc import Connection, causes, retried
 
 LOG = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Table:
         return min(max(limits.fetch_bytes // max(self.row_bytes, 1), 1), limits.fetch_rows)
 
 
-def describe_table(spark: Spark, database: Database, settings: Settings) -> Table:
+def describe_table(database: Database, settings: Settings) -> Table:
     """Asks the catalogue; asks again a database that may get over what it says.
 
     Raises:
@@ -88,7 +88,7 @@ def describe_table(spark: Spark, database: Database, settings: Settings) -> Tabl
     """
 
     def describe() -> Table:
-        with Connection(spark, database) as connection:
+        with Connection(database) as connection:
             return describe_with(connection, settings)
 
     table = retried(describe, settings.limits.first_waits, settings.limits.patience_seconds)

@@ -11,25 +11,23 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NamedTuple, Self, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import pyarrow as pa
 from py4j.java_gateway import is_instance_of
 from py4j.protocol import Py4JJavaError
-from pyspark import SparkContext, rdd
+from pyspark import SparkContext, __version__, rdd
 from pyspark.errors.exceptions.captured import CapturedException
 from pyspark.serializers import NoOpSerializer
-from pyspark.sql import SparkSession
 
 from overlay.connection import Database
 from overlay.dialects.base import Failure
 from overlay.errors import JobError, TableError, TransientTableError, Verbatim, phrase
 
 LOG = logging.getLogger(__name__)
-Spark: TypeAlias = SparkSession  # what other modules call it, as none of them imports pyspark
 T = TypeVar("T")
 ARROW_ROWS = 5_000  # of a batch: more is no faster (measured with 2 M rows of 12 columns)
-SPARK_TYPES = {pa.int64(): "bigint", pa.string(): "string", pa.binary(): "binary"}
+SPARK_TYPES = {pa.int64(): "LongType", pa.string(): "StringType", pa.binary(): "BinaryType"}
 _HANDSHAKE = {"javax.net.ssl.SSLHandshakeException", "javax.net.ssl.SSLProtocolException"}
 MAX_CAUSES = 20  # of a chain of exceptions, which might be a ring
 
@@ -67,6 +65,15 @@ class Cause(NamedTuple):
     of_sql: bool = False
 
 
+def java() -> Any:
+    """The JVM beside this process, where Spark's classes and the drivers are.
+
+    A run whose engine is the driver starts no session in it: that takes seconds, and nothing here needs one.
+    """
+    SparkContext._ensure_initialized()
+    return SparkContext._jvm
+
+
 class Connection:
     """One connection of the driver, read only.
 
@@ -76,11 +83,9 @@ class Connection:
         TableError: login, network, driver or a statement failed.
     """
 
-    def __init__(self, spark: Spark, database: Database) -> None:
-        self.database = database
-        self.dialect = database.dialect
-        self._jvm: Any = spark.sparkContext._jvm
-        self._is_spark_4 = spark.version.startswith("4.")
+    def __init__(self, database: Database) -> None:
+        self.database, self.dialect = database, database.dialect
+        self._jvm, self._is_spark_4 = java(), __version__.startswith("4.")
         jdbc = self._jvm.org.apache.spark.sql.execution.datasources.jdbc
         options = {"url": database.url, "dbtable": "-", **database.options}
         with database_errors(database, connecting=True):
@@ -156,8 +161,10 @@ class Connection:
             statement = self._statement()
             statement.setFetchSize(fetch_rows)
             answer = statement.executeQuery(sql)
-            columns = ", ".join(f"c{number} {SPARK_TYPES[kind]}" for number, kind in enumerate(schema.types))
-            types = spark.sql.types.StructType.fromDDL(columns)
+            # Not `fromDDL`: its parser takes a cold JVM 0.13 s.
+            types = spark.sql.types.StructType()
+            for number, kind in enumerate(schema.types):
+                types = types.add(f"c{number}", getattr(spark.sql.types.DataTypes, SPARK_TYPES[kind]))
             metrics = _scala_object(spark.executor, "TaskMetrics").empty().inputMetrics()
             utilities = _scala_object(spark.sql.execution.datasources.jdbc, "JdbcUtils")
             # Spark 4 can also time the fetching, and make texts whose lengths have 64 bits.
@@ -284,10 +291,9 @@ def _sql_error(meaning: Failure, text: str, database: Database) -> TableError:
     return errors.get(meaning) or TableError("database_failed", host=host, problem=problem)
 
 
-def heap_bytes(spark: Spark) -> int:
+def heap_bytes() -> int:
     """The bytes that the heap of the driver's JVM may take."""
-    heap: int = spark.sparkContext._jvm.java.lang.Runtime.getRuntime().maxMemory()
-    return heap
+    return int(java().java.lang.Runtime.getRuntime().maxMemory())
 
 
 def retried(do: Callable[[], T], waits: Sequence[float], patience_seconds: float) -> T:

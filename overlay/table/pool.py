@@ -6,7 +6,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Any, Self, TypeVar
 
 from overlay.connection import Database
-from overlay.table.jdbc import Connection, Spark
+from overlay.table.jdbc import Connection
 
 T = TypeVar("T")
 
@@ -17,8 +17,8 @@ class ConnectionPool:
     Left by an exception (a failed read, SIGTERM) it aborts what is open, so that no thread waits for the database.
     """
 
-    def __init__(self, spark: Spark, database: Database, size: int) -> None:
-        self._spark, self._database = spark, database
+    def __init__(self, database: Database, size: int) -> None:
+        self._database = database
         self._threads = ThreadPoolExecutor(size, thread_name_prefix="table")
         self._open: set[Connection] = set()
         self._lock = threading.Lock()
@@ -32,7 +32,7 @@ class ConnectionPool:
         return self._threads.submit(self._run, read, arguments)
 
     def _run(self, read: Callable[..., T], arguments: Iterable[Any]) -> T:
-        with Connection(self._spark, self._database) as connection:
+        with Connection(self._database) as connection:
             with self._lock:
                 self._open.add(connection)
             if self._aborted:

@@ -59,7 +59,7 @@ SHORT = {
 def test_a_run_whose_memory_runs_short_begins_anew_on_spark(on_each, slack, monkeypatch, caplog, too_large):
     held, note, suffix, width = SHORT[too_large]
     pipeline = on_each
-    monkeypatch.setattr(choice, "free_memory", lambda _spark: MEMORY_AT_LEAST + COPIES * held)
+    monkeypatch.setattr(choice, "free_memory", lambda: MEMORY_AT_LEAST + COPIES * held)
     make_table(pipeline, width)
     lines = source(note)
     key = f"in/{pipeline.name}.json{suffix}"
@@ -92,7 +92,7 @@ def test_a_run_whose_parsing_processes_are_killed_begins_anew_on_spark(pipeline,
 
 
 def test_an_engine_that_is_named_stays(pipeline, monkeypatch):
-    monkeypatch.setattr(choice, "free_memory", lambda _spark: 0)
+    monkeypatch.setattr(choice, "free_memory", lambda: 0)
     make_table(pipeline, 10)
     pipeline.put(source(10))
     pipeline.engine = "driver"
@@ -107,7 +107,19 @@ def test_the_job_says_what_it_expects_of_each_engine(pipeline, caplog):
     with caplog.at_level(logging.INFO):
         result = pipeline.run()
     assert (result.engine, result.engine_reason) == ("driver", "small_source")
-    assert "driver: about 2 s, Spark: about 18 s; the driver needs about 300 of " in caplog.text
+    assert "driver: about 2 s, Spark: at least 18 s; the driver needs 300 of " in caplog.text
+
+
+@pytest.mark.parametrize(("memory", "counted"), [(10**12, []), (0, ["executors"])])
+def test_executors_are_counted_only_where_they_matter(pipeline, monkeypatch, memory, counted):
+    """To count them takes a session."""
+    calls = []
+    monkeypatch.setattr(choice, "free_memory", lambda: memory)
+    monkeypatch.setattr(choice, "executor_cores", lambda: calls.append("executors") or 2)
+    make_table(pipeline, 10)
+    pipeline.put(source(10))
+    result = pipeline.run()
+    assert (result.engine, calls) == ("spark" if counted else "driver", counted)
 
 
 # The table streams while the source is parsed.

@@ -382,7 +382,7 @@ def test_the_server_gets_no_file_of_the_job(pipeline):
     pipeline.sql(f"CREATE TABLE {pipeline.name} (id TEXT)")
     settings = make_settings(parse_arguments(pipeline.arguments()))
     database = load_database(settings, load_secret(settings))
-    with Connection(pipeline.spark, database) as connection:
+    with Connection(database) as connection:
         connection.ask("SET SESSION TRANSACTION READ WRITE")
         with pytest.raises(TableError, match=r"(?i)local infile( is disabled| capability)"):
             connection.ask(f"LOAD DATA LOCAL INFILE '{__file__}' INTO TABLE {pipeline.name}")

@@ -295,7 +295,7 @@ def test_executors_open_no_more_connections_than_they_may(on_each):
     run_settings = read_settings(pipeline.arguments(), pipeline.limits)
     for connections, partitions in ((9, 9), (2, 2), (1_000, range(10, 21))):
         table = pipeline.describe(max_connections=connections)
-        engine = SparkEngine(Inputs(pipeline.spark, run_settings, list_objects(run_settings), table))
+        engine = SparkEngine(Inputs(run_settings, list_objects(run_settings), table))
         engine.read_source()
         reading = engine._rows(table, None).rdd.getNumPartitions()  # each has one connection at a time
         engine.close()

@@ -38,7 +38,7 @@ def run_driver_engine(pipeline, pair: Pair, monkeypatch, plan: str) -> tuple[Mem
     changes = pair.all_arguments(pipeline.dialect.quote_name)
     arguments = pipeline.arguments(source_key="in/", destination_file=CSV, unmatched_file=LIST, **changes)
     settings, sources = read_settings(arguments, pair.limits), s3.sources()
-    table = describe_table(pipeline.spark, pipeline.target(), settings)
+    table = describe_table(pipeline.target(), settings)
     assert (table.unique, table.indexed) == (pair.unique, True)
     assert table.names == tuple(name for name in pair.columns if name in names_read(pair))
     with monkeypatch.context() as patch:
@@ -47,7 +47,7 @@ def run_driver_engine(pipeline, pair: Pair, monkeypatch, plan: str) -> tuple[Mem
         patch.setattr(lookup, "lookup_reason", lambda *_: "few_ids" if plan == "lookup" else "many_ids")
         patch.setattr(RowReader, "_is_by_index", lambda *_: True)  # the optimizer scans a table of a few rows
         patch.setattr(sieve, "SIFTED_ROWS", 2)  # so that likely rows are looked at exactly more than once
-        engine = DriverEngine(Inputs(pipeline.spark, settings, sources, table))
+        engine = DriverEngine(Inputs(settings, sources, table))
         try:
             engine.read_source()
             engine.overlay()

@@ -512,16 +512,16 @@ def test_page_tells_medians_statuses_and_remarks(results: dict[str, Any]) -> Non
     page = report.markdown(results, ["--some-option"], "en")
     assert "## 20k x 2M (source 12.0 MiB, CSV 11.0 MiB)" in page
     assert "## array of 5M x 2M (source" in page
-    started = "Spark session started in 4.0 s before"
+    started = "Spark started in 4.0 s before"
     assert f"| this job | 5.0 | 2.5 - 45.0 | 9.0 | 1.00 | 10.0 | driver engine; scan plan; {started} |" in page
     assert "| this job (Spark engine) | 128.8 | 128.8 - 128.8 | 9.0 | 1.00 | 133.8 | spark engine; scan plan; " in page
-    assert "| this job, again in its session | 1.7 | 1.7 - 1.7 | 9.0 | 2.00 | 6.7 | driver engine; scan" in page
+    assert "| this job, again in its JVM | 1.7 | 1.7 - 1.7 | 9.0 | 2.00 | 6.7 | driver engine; scan" in page
     assert (
         f"| plain PySpark | 300.0 | 300.0 - 300.0 | 9.0 | 3.00 | 305.0 | **differs: column active**; {started} |"
         in page
     )
     assert "| row-by-row pandas loop | skipped | - | - | - | - | why |" in page
-    assert page.count("again in its session |") == 3  # the tables of 2M rows
+    assert page.count("again in its JVM |") == 3  # the tables of 2M rows
     assert "| polars + connectorx | out of memory at 20k x 20M | - | - | - | - |  |" in page
     assert "| extrapolated from a sample of 30 s |" in page
     assert "**differs: column qty**" in page

@@ -189,7 +189,7 @@ def stages_of_the_job() -> list[str]:
     blocks = [node for node in statements(functions["run"].body) if isinstance(node, ast.With)]
     calls = [ast.unparse(item.context_expr) for block in blocks for item in block.items]
     stages = [stage.group(1) for call in calls if (stage := re.fullmatch(r"run\.stage\('(\w+)'\)", call))]
-    return [Progress(None, "", Limits()).stage, *stages]
+    return [Progress("", Limits()).stage, *stages]
 
 
 def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:

@@ -230,8 +230,16 @@ def test_access_denied_names_call_and_resource(guarded_aws, spark, monkeypatch, 
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps credentials
     arguments = script_arguments(job["Name"], job["DefaultArguments"] | {"--engine": engine})
     with pytest.raises(JobError) as caught:
-        glue_job.run(["glue_job.py", *arguments], spark, lambda: None)
+        glue_job.run(["glue_job.py", *arguments])
     assert DENIED[denied][2] in str(caught.value)
+
+
+@pytest.mark.parametrize(("engine", "status"), [("driver", 0), ("spark", 1)])
+def test_the_spark_engine_alone_starts_a_session(aws, deployed, capfd, engine, status):
+    """Each would fail with a listener that does not exist; a session takes seconds of each run."""
+    arguments = {"--engine": engine, "--conf": "spark.extraListeners=no.such.Listener"}
+    assert run_job(deployed.job, arguments, environment=aws.environment()) == status
+    assert ("no.such.Listener" in capfd.readouterr().err) == bool(status)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,7 @@ def test_report_of_a_success(ready, engine):
     assert report["output"] == {"bytes": head["ContentLength"], "etag": head["ETag"].strip('"'), "fingerprint": ""}
     assert report["source_bytes"] == len(b'{"id":1,"name":"A"}\n{"id":2,"name":null}\n{"id":9,"memo":""}\n')
     stages = [stage["stage"] for stage in report["stages"]]
-    assert stages == ["secret", "connection", "listing", "table", "source", "overlay", "guard", "publish", "commit"]
+    assert stages == ["secret", "connection", "listing", "table", "source", "overlay", "guard", "publish"]
     page = read_object(ready, f"out/{ready.name}.csv.report.html").decode()
     assert page == render(report)
     assert report["timezone"] == "Asia/Tokyo"
@@ -341,7 +341,6 @@ def test_metrics_of_a_success_and_a_failure(ready):
     names = {
         (stage,) for stage in ("secret", "connection", "listing", "table", "source", "overlay", "guard", "publish")
     }
-    names.add(("commit",))
     assert set(stages) == names
     fail(ready)
     assert metrics_of(ready, "Succeeded") == {(): 1}
@@ -362,7 +361,7 @@ def test_a_silent_cloudwatch_costs_seconds(spark, silent, monkeypatch, caplog):
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", silent)
     limits = Limits(metrics_seconds=25)  # the client's own timeout is the first to end it
     start = time.monotonic()
-    put_metrics("job-a", Progress(spark, "", limits), None, limits)
+    put_metrics("job-a", Progress("", limits), None, limits)
     assert time.monotonic() - start < 30
     assert "sending metrics failed: ReadTimeoutError; the run goes on without it" in caplog.text
 
@@ -389,7 +388,7 @@ def that_stay(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
 
 
 def test_long_stages_say_how_far_they_are(spark, caplog):
-    progress = Progress(spark, "jr_1", Limits(progress_seconds=0.3))
+    progress = Progress("jr_1", Limits(progress_seconds=0.3))
     with caplog.at_level(logging.INFO), progress("overlay"):
         spark.range(0, 4, 1, 4).rdd.foreach(lambda _: __import__("time").sleep(0.5))
     assert any(re.fullmatch(r"stage overlay: \d+ s, (\d) of 4 tasks done", line) for line in caplog.messages)
@@ -400,7 +399,7 @@ def test_long_stages_say_how_far_they_are(spark, caplog):
 
 
 def test_a_failed_stage_ends_its_thread(spark):
-    progress = Progress(spark, "", Limits(progress_seconds=0.05))
+    progress = Progress("", Limits(progress_seconds=0.05))
     before = set(threading.enumerate())
     with pytest.raises(ValueError, match="x"), progress("overlay"):
         raise ValueError("x")

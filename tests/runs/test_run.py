@@ -11,7 +11,6 @@ from dataclasses import replace
 import jsonschema
 import pytest
 
-import glue_job
 from local.services.slack import Reply
 from overlay.errors import JobError
 from overlay.report.slack_text import slack_escape, visible
@@ -69,10 +68,8 @@ def fails(pipeline, slack, caplog, stage: str, message: str, **arguments: str) -
         assert any(text.endswith("is unchanged.") for text in texts)
 
 
-def test_success_tells_slack_and_commits_first(ready, slack):
-    order = []
-    result = glue_job.run(ready.arguments(language="en"), ready.spark, lambda: order.append(len(slack.messages)))
-    assert order == [0]
+def test_success_tells_slack(ready, slack):
+    result = ready.run(language="en")
     assert ready.output() == b"id,name\n1,a\n2,\n"
     [payload] = slack.messages
     assert payload["text"].splitlines()[0] == f"✅ job-{ready.name}: published"
@@ -133,17 +130,6 @@ def test_slack_down_does_not_fail_the_run(ready, slack):
     assert [request.status for request in slack.requests] == [500, 500]
     assert not slack.messages
     assert ready.output() == b"id,name\n1,a\n2,\n"
-
-
-def test_failed_commit_is_a_failed_run(ready, slack):
-    def commit() -> None:
-        raise RuntimeError("bookmark service down")
-
-    with pytest.raises(JobError, match="RuntimeError: bookmark service down"):
-        glue_job.run(ready.arguments(language="en"), ready.spark, commit)
-    [payload] = slack.messages
-    assert payload["text"].splitlines()[0] == f"❌ job-{ready.name}: failed (finishing)"
-    assert "unchanged" not in str(payload)  # it was published
 
 
 def test_wrong_argument(ready, slack, caplog):

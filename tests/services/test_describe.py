@@ -45,7 +45,7 @@ def test_the_share_of_the_connections_is_of_those_that_the_server_has_left(on_ea
     pipeline = on_each
     pipeline.sql(f"CREATE TABLE {pipeline.name} (id INT)")
     free = "current_setting('max_connections')::int - 3" if pipeline.on_postgresql else "@@max_connections"
-    with Connection(pipeline.spark, pipeline.target()) as connection:
+    with Connection(pipeline.target()) as connection:
         [server] = connection.ask(f"SELECT {free} AS most")
     assert pipeline.describe().connections == int(server["most"]) // pipeline.limits.connection_share
     pipeline.limits = replace(pipeline.limits, connection_share=10**9)
@@ -122,7 +122,7 @@ def test_rows_that_do_not_meet_the_condition_count_as_not_there(on_each):
     whole = pipeline.describe()
     table = pipeline.describe(arguments={"table_where": f"v = 1 OR v = 2{comment} -- it's ) all"})
     assert table.row_bytes == whole.row_bytes  # though there are fewer
-    with Connection(pipeline.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         scan = cut_table(connection, table, 4, pipeline.limits)
         counts = [count_rows(connection, table, predicate).table_rows for predicate in scan.on(table)]
         assert len(counts) > 1
@@ -143,7 +143,7 @@ def test_a_view_takes_a_condition_without_a_right_to_its_plan(on_each):
         f"GRANT SELECT ON {name} TO {user}",
     )
     table = on_each.describe(arguments={"table_where": "v IS NULL"}, username=user, password="pw")
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         assert count_rows(connection, table).table_rows == 1
 
 
@@ -195,11 +195,11 @@ def test_a_database_that_is_not_reached_at_first_is_asked_again(pipeline, caplog
     pipeline.limits = replace(pipeline.limits, first_waits=(0.01, 0.04))
     settings, database = read_settings(pipeline.arguments(), pipeline.limits), pipeline.target()
     with caplog.at_level("WARNING"):
-        assert describe_table(pipeline.spark, database, settings).names == ("id",)
+        assert describe_table(database, settings).names == ("id",)
         assert caplog.messages == []
         closed = make_database("c", pipeline.properties(port=CLOSED_PORT), database.secret, pipeline.limits)
         with pytest.raises(TransientTableError) as caught:
-            describe_table(pipeline.spark, closed, settings)
+            describe_table(closed, settings)
     assert caught.value.code == "database_unreachable"
     assert [line.split("It is ")[1] for line in caplog.messages] == ["tried again in 0.01 s.", "tried again in 0.04 s."]
 
@@ -252,7 +252,7 @@ def test_columns_that_the_user_of_mysql_may_not_read_are_not_there(pipeline, cas
             continue
         table = pipeline.describe(table_name=table_name, **login)
         assert table.names == tuple(columns.split())
-        with Connection(pipeline.spark, table.database) as connection:
+        with Connection(table.database) as connection:
             texts = ", ".join(table.dialect.text_expression(column) + f" AS {column.name}" for column in table.columns)
             [row] = connection.ask(f"SELECT {texts} FROM {table.qualified}")
         assert row == {column: values[column] for column in columns.split()}
@@ -293,7 +293,7 @@ def test_the_table_may_be_in_another_schema_and_another_database_than_that_of_th
         pipeline.describe(**names)
     table = pipeline.describe(schema_name="App", **names)
     assert table.names == ("id", "v")
-    with Connection(pipeline.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         assert connection.ask(f"SELECT * FROM {table.qualified}") == [{"id": "1", "v": "x"}]
 
 
@@ -332,7 +332,7 @@ def indexes_of(pipeline, statements: str) -> list[Index]:
     for statement in statements.format(pipeline.name).split("; "):
         pipeline.sql(statement)
     target = pipeline.target()
-    with Connection(pipeline.spark, target) as connection:
+    with Connection(target) as connection:
         return sorted(read_indexes(connection))
 
 
@@ -435,7 +435,7 @@ def test_a_large_table_is_cut_into_even_ranges_that_hold_every_row_once(request,
         f"ANALYZE {'' if pipeline.on_postgresql else 'TABLE'} {stored}",
     )
     table = pipeline.describe()
-    with caplog.at_level("INFO"), Connection(pipeline.spark, table.database) as connection:
+    with caplog.at_level("INFO"), Connection(table.database) as connection:
         scan = cut_table(connection, table, count, pipeline.limits)
         assert (scan.column.name if scan.column else None) == column
         predicates = scan.predicates(table.dialect.quote_name(column or ""))
@@ -463,5 +463,5 @@ def test_a_range_that_is_asked_for_alone_needs_no_question(on_each):
 def test_an_empty_table_is_one_range(on_each):
     on_each.sql(f"CREATE TABLE {on_each.name} (id INT PRIMARY KEY)")
     table = replace(on_each.describe(), rows=10**6)  # emptied after it was described
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         assert cut_table(connection, table, 8, on_each.limits).predicates("id") == ["1 = 1"]

@@ -19,7 +19,7 @@ def assert_index_is_used(pipeline, lists: list[list[str]], statements: int, *, u
     assert table.unique is unique
     some = replace(table, where="v LIKE 'x%' OR v IS NULL")
     name = table.dialect.quote_name("id")
-    with Connection(pipeline.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         for ids in lists:
             predicates = lookup_predicates(table, ids, 1, pipeline.limits)
             assert len(predicates) == statements

@@ -60,7 +60,7 @@ def refusal(pipeline: Pipeline, user: str = "", **properties: str) -> TableError
         return original(port) | properties
 
     pipeline.properties = changed  # type: ignore[method-assign]
-    with pytest.raises(TableError) as caught, Connection(pipeline.spark, pipeline.target(**login)) as connection:
+    with pytest.raises(TableError) as caught, Connection(pipeline.target(**login)) as connection:
         connection.ask("SELECT 1")  # some drivers ask nothing before
     error = caught.value
     assert PASSWORD not in "".join(error.message("en") + error.message("ja"))

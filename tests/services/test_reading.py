@@ -26,7 +26,7 @@ NUMBER = pa.schema([("n", pa.int64())])
 
 def connect(pipeline, **secret: str) -> Connection:
     """A connection of the job."""
-    return Connection(pipeline.spark, pipeline.target(**secret))
+    return Connection(pipeline.target(**secret))
 
 
 def sleep_sql(pipeline, seconds: float) -> str:
@@ -165,7 +165,7 @@ def test_enforced_tls_encrypts(on_each):
     url = properties["JDBC_CONNECTION_URL"]
     for enforced, added in (("true", ""), ("false", ("&" if "?" in url else "?") + plain)):
         changes = {"JDBC_ENFORCE_SSL": enforced, "JDBC_CONNECTION_URL": url + added}
-        with Connection(on_each.spark, make_database("c", properties | changes, secret)) as connection:
+        with Connection(make_database("c", properties | changes, secret)) as connection:
             [answer] = connection.ask(sql)
         assert bool(list(answer.values())[-1]) == (enforced == "true")
 
@@ -364,7 +364,7 @@ def test_a_pool_has_no_more_connections_than_it_may(on_each):
             return int(row["n"] or 0)
 
         def all_numbers() -> list[int]:
-            with ConnectionPool(on_each.spark, on_each.target(**login), 2) as pool:
+            with ConnectionPool(on_each.target(**login), 2) as pool:
                 return results([pool.submit(ask_number, number) for number in range(6)])
 
         # A server counts a connection for a moment after it was closed.
@@ -387,7 +387,7 @@ def test_a_pool_that_fails_aborts_what_is_open_and_begins_nothing(on_each, failu
 
     began = time.monotonic()
     expected: type[Exception] = TableError if failure == "of a read" else ZeroDivisionError
-    with pytest.raises(expected), ConnectionPool(on_each.spark, on_each.target(), 2) as pool:
+    with pytest.raises(expected), ConnectionPool(on_each.target(), 2) as pool:
         first = pool.submit(wait, 1)
         if failure == "of a read":
             futures = [first, pool.submit(fail), *(pool.submit(wait, number) for number in (2, 3, 4))]
@@ -428,14 +428,14 @@ def test_duplicates_are_counted_by_their_bytes(on_each, keyed):
     long = "x" * 70_000  # texts that differ behind what a sort takes of them
     keys = ["a", "A", "á", "a", "a", "", "", None, None, "😀", "😁", f"{long}1", f"{long}2", f"{long}1"]
     table = keyed("LONG" * (not on_each.on_postgresql) + text_type(on_each), keys)
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         counts = count_rows(connection, table)
     assert (counts.table_rows, counts.table_duplicates) == (14, 4)
 
 
 def test_duplicates_of_integers_are_counted_by_their_value(on_each, keyed):
     table = keyed("BIGINT", ["1", "1", "-1", "9223372036854775807", None, None, "1"])
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         counts = count_rows(connection, table)
     assert (counts.table_rows, counts.table_duplicates) == (7, 2)
 
@@ -443,7 +443,7 @@ def test_duplicates_of_integers_are_counted_by_their_value(on_each, keyed):
 def test_rows_of_a_unique_key_are_counted_alone(on_each, keyed):
     table = keyed("INT", ["1", "2", "3"], unique=True)
     assert table.unique
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         counts = count_rows(connection, table)
     assert (counts.table_rows, counts.table_duplicates) == (3, 0)
 
@@ -451,7 +451,7 @@ def test_rows_of_a_unique_key_are_counted_alone(on_each, keyed):
 def test_ids_come_in_order_and_each_once(on_each, keyed):
     texts = ["b", "B", "a", "á", "a", None, "", "😀", "ｱ", "10", "9", "a "]
     table = keyed(text_type(on_each), texts)
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         ids = [id_ for array in ids_in_order(connection, table, on_each.limits) for id_ in array.to_pylist()]
         first = [id_ for array in ids_in_order(connection, table, on_each.limits, 3) for id_ in array.to_pylist()]
     assert ids == sorted({text for text in texts if text is not None}, key=str.encode)
@@ -460,7 +460,7 @@ def test_ids_come_in_order_and_each_once(on_each, keyed):
 
 def test_integers_come_in_the_order_of_their_values(on_each, keyed):
     table = keyed("BIGINT", ["10", "9", "-1", "9", "9223372036854775807", None])
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         ids = [id_ for array in ids_in_order(connection, table, on_each.limits) for id_ in array.to_pylist()]
     assert ids == ["-1", "9", "10", "9223372036854775807"]
 
@@ -469,7 +469,7 @@ def test_the_first_unmatched_ids_are_found_behind_many_matched_ones(on_each, key
     limits = replace(on_each.limits, first_ids=50)
     table = keyed("INT", [str(3 * number) for number in range(1, 600)], unique=True)
     matches = {str(3 * number) for number in range(1, 501) if number not in {480, 490}}
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         assert first_unmatched(connection, table, matches, limits) == [
             *("1440", "1470"),
             *(str(3 * number) for number in range(501, 509)),
@@ -482,5 +482,5 @@ def test_the_first_unmatched_ids_are_found_behind_many_matched_ones(on_each, key
 
 def test_the_first_unmatched_texts_are_found_by_their_bytes(on_each, keyed):
     table = keyed(text_type(on_each), ["b", "B", "a", "á", "a", None, "", "A"])
-    with Connection(on_each.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         assert first_unmatched(connection, table, {"a", "B", "x"}, on_each.limits) == ["", "A", "b", "á"]

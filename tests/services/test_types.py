@@ -68,7 +68,7 @@ def rows_of(pipeline, **secret: str) -> list[dict[str, str | None]]:
     texts = [f"{dialect.text_expression(column)} AS t{number}" for number, column in columns]
     texts += [f"{dialect.wire_expression(column, table.driver)} AS w{number}" for number, column in columns]
     schema = pa.schema([(f"t{n}", pa.string()) for n, _ in columns] + [(f"w{n}", pa.binary()) for n, _ in columns])
-    with Connection(pipeline.spark, table.database) as connection:
+    with Connection(table.database) as connection:
         sql = f"SELECT {', '.join(texts)} FROM {table.qualified} ORDER BY {dialect.quote_name('id')}"
         both = pa.Table.from_batches(connection.batches(sql, schema, 100), schema)
     text, wire = both.select(range(len(columns))), both.select(range(len(columns), 2 * len(columns)))
@@ -166,7 +166,7 @@ def test_types_behind_domains_of_any_depth_are_those_of_the_columns(on_postgresq
         assert {column.name: column.type for column in described.columns} == {n: types[n] for n in columns}
         assert described.key.is_integer
         assert rows_of(pipeline, table_name=f"{name}_{table}") == [columns]
-    with Connection(pipeline.spark, pipeline.target()) as connection:
+    with Connection(pipeline.target()) as connection:
         for column, text in ((described.key, "7"), (described.columns[1], "00ff")):
             literal = described.dialect.key_literal(column, text)
             sql = f"SELECT COUNT(*) AS n FROM {described.qualified} WHERE {column.name} = {literal}"
@@ -178,7 +178,7 @@ def test_literals_are_the_text_itself(request, server):
     pipeline = request.getfixturevalue(server)
     nul = "\0" if pipeline.on_postgresql else ""  # which its texts cannot have
     dialect = pipeline.dialect
-    with Connection(pipeline.spark, pipeline.target()) as connection:
+    with Connection(pipeline.target()) as connection:
 
         @settings(max_examples=60)
         @example("?")
@@ -225,7 +225,7 @@ def test_texts_compare_byte_for_byte_whatever_the_collation(by_each_driver):
         f"INSERT INTO {by_each_driver.name} VALUES (1, 'a'), (2, 'A'), (3, '😀'), (4, '😁')",
     )
     dialect, text = by_each_driver.dialect, by_each_driver.dialect.text_expression(column)
-    with Connection(by_each_driver.spark, by_each_driver.target()) as connection:
+    with Connection(by_each_driver.target()) as connection:
         for value, number in (("a", "1"), ("A", "2"), ("😀", "3"), ("😁", "4")):
             condition = f"{dialect.by_bytes(text)} = {dialect.bytes_literal(value)}"
             assert connection.ask(f"SELECT id FROM {by_each_driver.name} WHERE {condition}") == [{"id": number}]
@@ -314,6 +314,6 @@ def test_texts_are_whole_whatever_the_server_makes_of_the_session_of_a_user(by_e
         row = {"id": "客😀", "名前": text, "e": "日", "j": f'["{text}"]'}
         assert rows_of(pipeline, **login) == [row]
         table = pipeline.describe(**login)
-        with Connection(pipeline.spark, table.database) as connection:
+        with Connection(table.database) as connection:
             literal = table.dialect.key_literal(table.key, "客😀")
             assert connection.ask(f"SELECT COUNT(*) AS n FROM {name} WHERE id = {literal}") == [{"n": "1"}]

@@ -19,8 +19,7 @@ MODULE_LINES, FUNCTION_LINES, FRONT_LINES, PACKAGE_LINES, COMPLEXITY = 350, 50, 
 SPARKS_ROOMS = {"overlay/table/jdbc.py", "overlay/engines/spark.py"}
 # Who may use what Glue ships beside pyarrow and numpy, which everybody may.
 IMPORTERS = {
-    "awsglue": {"glue_job.py"},
-    "pyspark": {"glue_job.py", *SPARKS_ROOMS},
+    "pyspark": SPARKS_ROOMS,
     "py4j": {"overlay/table/jdbc.py"},
     "requests": {"overlay/report/notify.py"},
     "boto3": {"overlay/aws.py"},

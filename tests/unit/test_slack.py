@@ -330,7 +330,7 @@ def test_console_pages_quote_every_value():
 
 def test_every_stage_has_a_name_in_both_languages():
     stages = set(re.findall(r'run\.stage\("(\w+)"\)', (ROOT / "glue_job.py").read_text()))
-    assert {"secret", "source", "table", "overlay", "publish", "commit"} <= stages
+    assert {"secret", "source", "table", "overlay", "publish"} <= stages
     for language in ("ja", "en"):
         assert {"settings", *stages} <= set(texts(language))  # `settings` before the first
 
