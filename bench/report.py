@@ -354,8 +354,8 @@ ids. Each case has {repeats} runs of each contestant, in turns, each round begun
 medians.
 
 - **time** is what a contestant does from the first byte read to the object in S3. Starting Python and importing
-  libraries is not in it, nor is the start of Spark (told apart): of a JVM, and for Spark's own engine of a session up to
-  where it can plan SQL; **wall** has all of that.
+  libraries is not in it, nor is the start of Spark (told apart): of a JVM with its libraries, which is all that the
+  driver engine needs, else of a session up to where it can plan SQL. **wall** has all of that.
 - **CPU** and **peak** are those of the contestant's whole process tree (driver, JVM, Python workers), peak as the sum
   of proportional set sizes, looked at four times a second. The servers are not in it.
 - The job runs on Spark's `local[*]` with a driver heap of {heap}, settings as shipped: it chooses its engine, which
