@@ -107,9 +107,8 @@ def read_machines(inputs: Inputs, work: cost.Work) -> cost.Machines:
 
     Executors are counted only where enough of them would be faster: it takes a session, which takes seconds.
     """
-    machines = cost.Machines(len(os.sched_getaffinity(0)), math.inf, inputs.table.connections, free_memory())
-    driver_wins = cost.choose(work, machines)[0] == "driver"
-    return machines if driver_wins else replace(machines, executor_cores=executor_cores())
+    most = cost.Machines(len(os.sched_getaffinity(0)), math.inf, inputs.table.connections, free_memory())
+    return most if cost.choose(work, most)[0] == "driver" else replace(most, executor_cores=executor_cores())
 
 
 def free_memory() -> int:

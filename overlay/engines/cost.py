@@ -100,9 +100,8 @@ def driver_seconds(work: Work, machines: Machines) -> float:
 def spark_seconds(work: Work, machines: Machines) -> float:
     """The time that the Spark engine takes: of its cores, or of the database, which is what many of them wait for."""
     all_cells = work.rows * work.columns / MILLION
-    cores = max(machines.executor_cores, 1)
-    computing = (SPARK_SOURCE * work.source_bytes / MB + SPARK_CELLS * all_cells) / cores / EFFICIENCY
-    delivering = DELIVERY * all_cells / min(machines.connections, cores, DELIVERIES)
+    computing = (SPARK_SOURCE * work.source_bytes / MB + SPARK_CELLS * all_cells) / machines.executor_cores / EFFICIENCY
+    delivering = DELIVERY * all_cells / min(machines.connections, machines.executor_cores, DELIVERIES)
     return SPARK_FIXED + max(computing, delivering)
 
 

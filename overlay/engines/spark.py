@@ -85,7 +85,7 @@ class SparkEngine:
         self._spark = SparkSession.builder.getOrCreate()
         self._limits = inputs.settings.limits
         self._s3 = aws.client("s3", self._limits.aws)
-        self._parallelism = self._spark.sparkContext.defaultParallelism
+        self._parallelism = executor_cores()
         self._row_bytes = max(len(self._table.columns) * CELL_BYTES, self._table.row_bytes)
         self._frames: list[DataFrame] = []
 
@@ -291,9 +291,14 @@ def _checked(messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return checked
 
 
-def executor_cores() -> float:
-    """The cores of all executors; starts a session where there is none."""
-    return float(SparkSession.builder.getOrCreate().sparkContext.defaultParallelism)
+def executor_cores() -> int:
+    """The cores of all executors, also of those that are not up yet, as in a session that has just begun.
+
+    Starts one where there is none.
+    """
+    context = SparkSession.builder.getOrCreate().sparkContext
+    instances, cores = (int(context.getConf().get(f"spark.executor.{name}", 0)) for name in ("instances", "cores"))
+    return max(int(context.defaultParallelism), instances * cores)
 
 
 def running_jobs() -> str:

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from pyspark import SparkConf, SparkContext
 
 from overlay.engines import choice
 from overlay.engines.cost import COPIES, MEMORY_AT_LEAST
@@ -120,6 +121,16 @@ def test_executors_are_counted_only_where_they_matter(pipeline, monkeypatch, mem
     pipeline.put(source(10))
     result = pipeline.run()
     assert (result.engine, calls) == ("spark" if counted else "driver", counted)
+
+
+@pytest.mark.parametrize(("instances", "cores"), [("9", "4"), ("9", None), (None, None)])
+def test_executors_that_are_not_up_yet_count(spark, monkeypatch, instances, cores):
+    conf = SparkConf(loadDefaults=False)
+    for name, value in (("instances", instances), ("cores", cores)):
+        if value:
+            conf.set(f"spark.executor.{name}", value)
+    monkeypatch.setattr(SparkContext, "getConf", lambda _: conf)
+    assert choice.executor_cores() == (36 if cores else spark.sparkContext.defaultParallelism)
 
 
 # The table streams while the source is parsed.
