@@ -297,7 +297,7 @@ def executor_cores() -> int:
     Starts one where there is none.
     """
     context = SparkSession.builder.getOrCreate().sparkContext
-    instances, cores = (int(context.getConf().get(f"spark.executor.{name}", 0)) for name in ("instances", "cores"))
+    instances, cores = (int(context.getConf().get(f"spark.executor.{name}", "0")) for name in ("instances", "cores"))
     return max(int(context.defaultParallelism), instances * cores)
 
 
