@@ -145,7 +145,7 @@ def engine_lines(results: Mapping[str, Any]) -> Iterator[str]:
 
 def crossover(records: int, workers: int) -> str:
     """From how many rows on a source of so many records goes to Spark on so many G.1X workers, to two digits."""
-    cores = CORES_PER_WORKER * (workers - 1)
+    cores = max(CORES_PER_WORKER * (workers - 1), 1)
     machines = cost.Machines(CORES_PER_WORKER, cores, CONNECTIONS, math.inf)
 
     def engine(rows: int) -> str:
