@@ -37,7 +37,7 @@ def main() -> None:
     from pyspark import SparkContext  # noqa: PLC0415
     from pyspark.sql import SparkSession  # noqa: PLC0415
 
-    if "--engine=spark" in "=".join(sys.argv):
+    if "spark" in sys.argv:  # which names the engine
         SparkSession.builder.getOrCreate().sql("SELECT 1")
     else:
         import_in_java(SparkContext)

@@ -357,7 +357,7 @@ def silent():
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_silent_cloudwatch_costs_seconds(spark, silent, monkeypatch, caplog):
+def test_a_silent_cloudwatch_costs_seconds(silent, monkeypatch, caplog):
     monkeypatch.setenv("AWS_ENDPOINT_URL_CLOUDWATCH", silent)
     limits = Limits(metrics_seconds=25)  # the client's own timeout is the first to end it
     start = time.monotonic()
@@ -398,7 +398,7 @@ def test_long_stages_say_how_far_they_are(spark, caplog):
     assert len(caplog.messages) == count
 
 
-def test_a_failed_stage_ends_its_thread(spark):
+def test_a_failed_stage_ends_its_thread():
     progress = Progress("", Limits(progress_seconds=0.05))
     before = set(threading.enumerate())
     with pytest.raises(ValueError, match="x"), progress("overlay"):
